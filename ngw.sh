@@ -1,0 +1,2 @@
+#!/bin/sh
+NGINX='3;' exec nginx -c /tmp/m/ngx.conf

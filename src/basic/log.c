@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+/* Logging to the journal or to stderr; see log.h. One static context: a process is one speaker. */
+
+#include "basic/log.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "basic/journal.h"
+#include "basic/parse.h"
+
+#define LOG_LINE_MAX   2048
+#define LOG_FIELDS_MAX 16
+#define LOG_FIELD_SIZE 128
+
+static struct {
+        LogContext context;
+        int max_level;
+        bool to_journal;
+        bool colour;
+} log_state = {
+        .context.program = "muster",
+        .max_level = LOG_INFO,
+};
+
+static const char *const level_names[] = {
+        [LOG_EMERG] = "emerg",
+        [LOG_ALERT] = "alert",
+        [LOG_CRIT] = "crit",
+        [LOG_ERR] = "err",
+        [LOG_WARNING] = "warning",
+        [LOG_NOTICE] = "notice",
+        [LOG_INFO] = "info",
+        [LOG_DEBUG] = "debug",
+};
+
+int log_level_from_string(const char *s) {
+        unsigned n;
+
+        for (size_t i = 0; i < ELEMENTSOF(level_names); i++)
+                if (strcmp(s, level_names[i]) == 0)
+                        return (int) i;
+        if (parse_uint(s, &n) == 0 && n < ELEMENTSOF(level_names))
+                return (int) n;
+        return -EINVAL;
+}
+
+void log_set_max_level(int level) {
+        log_state.max_level = level;
+}
+
+void log_set_generation(uint64_t generation) {
+        log_state.context.generation = generation;
+}
+
+void log_open(const LogContext *context) {
+        const char *level = getenv("MUSTER_LOG_LEVEL");
+
+        log_state.context = *context;
+        log_state.to_journal = journal_on_stderr();
+        log_state.colour = isatty(STDERR_FILENO) && !getenv("NO_COLOR");
+        if (level) {
+                int l = log_level_from_string(level);
+                if (l >= 0)
+                        log_state.max_level = l;
+                else
+                        log_warning("MUSTER_LOG_LEVEL: found \"%s\", expected emerg … debug or 0 … 7.", level);
+        }
+}
+
+/* The fields of one message on their way to the journal: short ones in `text`, long ones borrowed. */
+typedef struct Fields {
+        struct iovec iov[LOG_FIELDS_MAX];
+        char text[LOG_FIELDS_MAX][LOG_FIELD_SIZE];
+        int n;
+} Fields;
+
+static _printf_(2, 3) void fields_add(Fields *f, const char *format, ...) {
+        va_list ap;
+
+        assert(f->n < LOG_FIELDS_MAX);
+        va_start(ap, format);
+        int n = vsnprintf(f->text[f->n], LOG_FIELD_SIZE, format, ap);
+        va_end(ap);
+
+        f->iov[f->n] = (struct iovec){ f->text[f->n], (size_t) MIN(n, LOG_FIELD_SIZE - 1) };
+        f->n++;
+}
+
+static void fields_add_long(Fields *f, const char *field) {
+        assert(f->n < LOG_FIELDS_MAX);
+        f->iov[f->n++] = (struct iovec){ (void *) field, strlen(field) };
+}
+
+static int write_journal(int level, int error, const char *file, int line, const char *func,
+                const LogEvent *event, const char *message) {
+        const LogContext *c = &log_state.context;
+        Fields f = { .n = 0 };
+
+        fields_add_long(&f, message);
+        fields_add(&f, "PRIORITY=%d", level);
+        fields_add(&f, "SYSLOG_IDENTIFIER=%s", c->program);
+        fields_add(&f, "CODE_FILE=%s", file);
+        fields_add(&f, "CODE_LINE=%d", line);
+        fields_add(&f, "CODE_FUNC=%s", func);
+        if (error)
+                fields_add(&f, "ERRNO=%d", -error);
+        if (c->app)
+                fields_add(&f, "MUSTER_APP=%s", c->app);
+        if (event->message_id)
+                fields_add(&f, "MESSAGE_ID=%s", event->message_id);
+        if (event->worker || c->worker)
+                fields_add(&f, "MUSTER_WORKER=%u", event->worker ? event->worker : c->worker);
+        if (event->worker_pid)
+                fields_add(&f, "MUSTER_WORKER_PID=%d", event->worker_pid);
+        if (event->generation || c->generation)
+                fields_add(&f, "MUSTER_GENERATION=%" PRIu64,
+                                event->generation ? event->generation : c->generation);
+        return journal_sendv(f.iov, f.n);
+}
+
+static void write_stderr(int level, const char *message) {
+        const LogContext *c = &log_state.context;
+        const char *on = "", *off = "";
+        char who[64] = "";
+
+        if (log_state.colour && level <= LOG_NOTICE) {
+                on = level <= LOG_ERR ? "\033[1;31m" : level == LOG_WARNING ? "\033[1;33m" : "\033[1m";
+                off = "\033[0m";
+        }
+        if (c->app && c->worker)
+                snprintf(who, sizeof(who), " %s-%u", c->app, c->worker);
+        else if (c->app)
+                snprintf(who, sizeof(who), " %s", c->app);
+
+        /* One write: lines of several processes on one terminal do not mix. */
+        dprintf(STDERR_FILENO, "%s%s[%d]: %s%s%s\n", c->program, who, getpid(), on, message, off);
+}
+
+int log_internal(int level, int error, const char *file, int line, const char *func, const LogEvent *event,
+                const char *format, ...) {
+        static const char field[] = "MESSAGE=";
+        static const LogEvent nothing;
+        char buf[sizeof(field) + LOG_LINE_MAX];
+        int saved = errno;
+        va_list ap;
+
+        if (level > log_state.max_level)
+                return error;
+
+        memcpy(buf, field, sizeof(field));
+        errno = error < 0 ? -error : saved;
+        va_start(ap, format);
+        vsnprintf(buf + sizeof(field) - 1, LOG_LINE_MAX, format, ap);
+        va_end(ap);
+
+        if (!log_state.to_journal || write_journal(level, error, file, line, func, event ? event : &nothing, buf) < 0)
+                write_stderr(level, buf + sizeof(field) - 1);
+        errno = saved;
+        return error;
+}

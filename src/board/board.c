@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT */
+/* The scoreboard; see board.h. All accesses are relaxed but the state, whose release pairs with the reader's
+ * acquire: who sees READY sees everything that was written before. */
+
+#include "board/board.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "basic/fd.h"
+#include "basic/macro.h"
+#include "basic/parse.h"
+
+#define BOARD_SIZE (BOARD_CELLS * sizeof(BoardCell))
+
+static int board_map(Board *b) {
+        void *p = mmap(NULL, BOARD_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, b->fd, 0);
+        if (p == MAP_FAILED)
+                return -errno;
+        b->cells = p;
+        return 0;
+}
+
+int board_init(Board *b) {
+        int r;
+
+        *b = (Board) BOARD_NULL;
+        b->fd = memfd_create("muster-board", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        if (b->fd < 0)
+                return -errno;
+        if (ftruncate(b->fd, BOARD_SIZE) < 0 ||
+                        fcntl(b->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
+                r = -errno;
+                goto fail;
+        }
+        b->bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (b->bell_fd < 0) {
+                r = -errno;
+                goto fail;
+        }
+        r = board_map(b);
+        if (r < 0)
+                goto fail;
+        return 0;
+
+fail:
+        board_done(b);
+        return r;
+}
+
+static int environment_uint(const char *name, unsigned max, unsigned *ret) {
+        const char *e = getenv(name);
+        unsigned v;
+
+        if (!e)
+                return -ENXIO;
+        if (parse_uint(e, &v) < 0 || v > max)
+                return -EINVAL;
+        *ret = v;
+        return 0;
+}
+
+int board_init_from_environment(Board *b, BoardCell **ret_cell) {
+        unsigned fd, bell_fd, cell;
+        struct stat st;
+        int r;
+
+        r = environment_uint(BOARD_ENV_FD, INT32_MAX, &fd);
+        if (r < 0)
+                return r;
+        r = environment_uint(BOARD_ENV_BELL_FD, INT32_MAX, &bell_fd);
+        if (r < 0)
+                return r;
+        r = environment_uint(BOARD_ENV_CELL, BOARD_CELLS - 1, &cell);
+        if (r < 0)
+                return r;
+        if (fstat((int) fd, &st) < 0)
+                return -errno;
+        if (st.st_size < (off_t) BOARD_SIZE)
+                return -EINVAL;
+
+        *b = (Board){ .fd = (int) fd, .bell_fd = (int) bell_fd };
+        r = fd_set_cloexec(b->fd, true);
+        if (r >= 0)
+                r = fd_set_cloexec(b->bell_fd, true);
+        if (r >= 0)
+                r = board_map(b);
+        if (r < 0)
+                return r;
+        *ret_cell = b->cells + cell;
+        return 0;
+}
+
+void board_done(Board *b) {
+        if (b->cells)
+                munmap(b->cells, BOARD_SIZE);
+        safe_close(b->fd);
+        safe_close(b->bell_fd);
+        *b = (Board) BOARD_NULL;
+}
+
+void board_cell_reset(BoardCell *c) {
+        memset(c, 0, sizeof(*c));
+}
+
+void board_cell_set_state(const Board *b, BoardCell *c, BoardState state) {
+        static const uint64_t one = 1;
+
+        atomic_store_explicit(&c->state, state, memory_order_release);
+        /* EAGAIN: the counter is full, so the bell is ringing already. */
+        (void) !write(b->bell_fd, &one, sizeof(one));
+}
+
+void board_cell_set_reason(BoardCell *c, const char *reason) {
+        size_t n = strnlen(reason, BOARD_REASON_SIZE - 1);
+
+        memcpy(c->reason, reason, n);
+        c->reason[n] = '\0';
+}
+
+/* The length of the well-formed UTF-8 sequence at @p of at most @n bytes, 0 if there is none (RFC 3629, section 4). */
+static size_t utf8_sequence(const unsigned char *p, size_t n) {
+        size_t length = p[0] >= 0xF0 ? 4 : p[0] >= 0xE0 ? 3 : 2;
+
+        if (p[0] < 0xC2 || p[0] > 0xF4 || length > n)
+                return 0;
+        for (size_t i = 1; i < length; i++)
+                if ((p[i] & 0xC0) != 0x80)
+                        return 0;
+        if ((p[0] == 0xE0 && p[1] < 0xA0) || (p[0] == 0xED && p[1] > 0x9F) || (p[0] == 0xF0 && p[1] < 0x90) ||
+                        (p[0] == 0xF4 && p[1] > 0x8F))
+                return 0;
+        return length;
+}
+
+void board_cell_get_reason(const BoardCell *c, char ret[static BOARD_REASON_SIZE]) {
+        size_t i = 0;
+
+        memcpy(ret, c->reason, BOARD_REASON_SIZE);
+        ret[BOARD_REASON_SIZE - 1] = '\0';
+        while (ret[i]) {
+                size_t n = utf8_sequence((const unsigned char *) ret + i, BOARD_REASON_SIZE - 1 - i);
+                if (n > 0) {
+                        i += n;
+                        continue;
+                }
+                if (ret[i] < 0x20 || ret[i] > 0x7E)
+                        ret[i] = '?';
+                i++;
+        }
+}
+
+void board_bell_clear(const Board *b) {
+        uint64_t n;
+
+        (void) !read(b->bell_fd, &n, sizeof(n)); /* EAGAIN: somebody was quicker */
+}
