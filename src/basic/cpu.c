@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The number of CPUs for this service; see cpu.h. What cannot be read counts as "no limit": a container without
- * cgroups is no error. */
+/* The number of CPUs for this service; see cpu.h. What cannot be read counts as "no limit": a container
+ * without cgroups is no error. */
 
 #include "basic/cpu.h"
 

@@ -11,12 +11,12 @@
 int safe_close(int fd);
 
 /* Takes the descriptor out of @fd and leaves -EBADF there. */
-#define TAKE_FD(fd)                \
-        ({                         \
-                int *_fdp = &(fd); \
+#define TAKE_FD(fd)                 \
+        ({                          \
+                int *_fdp = &(fd);  \
                 int _taken = *_fdp; \
-                *_fdp = -EBADF;    \
-                _taken;            \
+                *_fdp = -EBADF;     \
+                _taken;             \
         })
 
 static inline void closep(int *fd) {

@@ -17,7 +17,7 @@ bool journal_on_stderr(void) {
         struct stat st;
 
         return e && sscanf(e, "%lu:%lu", &dev, &ino) == 2 && fstat(STDERR_FILENO, &st) == 0 &&
-                        st.st_dev == dev && st.st_ino == ino;
+               st.st_dev == dev && st.st_ino == ino;
 }
 
 /* The handle is kept for ever: the library registers destructors and must not be unloaded. */

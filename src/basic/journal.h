@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* The two calls of sd-journal that muster's programs use, with libsystemd loaded when the first of them is made.
+/* The two calls of sd-journal that muster's programs use, with libsystemd loaded when the first of them is
+ * made.
  *
  * A native worker logs next to nothing, and linking libsystemd costs every process seven libraries: half a
- * millisecond before the first byte of the first answer, and some 150 KiB of private memory. In programs that are
- * linked with libsystemd anyway this finds the copy that is there. */
+ * millisecond before the first byte of the first answer, and some 150 KiB of private memory. In programs
+ * that are linked with libsystemd anyway this finds the copy that is there. */
 
 #include <stdbool.h>
 #include <sys/uio.h>

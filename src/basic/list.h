@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* An intrusive circular list. A node that is in no list points to itself, so that removing it twice is harmless. */
+/* An intrusive circular list. A node that is in no list points to itself, so that removing it twice is
+ * harmless. */
 
 #include <stdbool.h>
 
@@ -42,5 +43,6 @@ static inline void list_remove(List *node) {
 #define list_foreach(node, head) for (List *node = (head)->next; node != (head); node = node->next)
 
 /* The current node may be removed or freed in the body. */
-#define list_foreach_safe(node, head) \
-        for (List *node = (head)->next, *_next = node->next; node != (head); node = _next, _next = node->next)
+#define list_foreach_safe(node, head)                                        \
+        for (List *node = (head)->next, *_next = node->next; node != (head); \
+                        node = _next, _next = node->next)

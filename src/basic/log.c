@@ -68,7 +68,8 @@ void log_open(const LogContext *context) {
                 if (l >= 0)
                         log_state.max_level = l;
                 else
-                        log_warning("MUSTER_LOG_LEVEL: found \"%s\", expected emerg … debug or 0 … 7.", level);
+                        log_warning("MUSTER_LOG_LEVEL: found \"%s\", expected emerg … debug or 0 … 7.",
+                                        level);
         }
 }
 
@@ -158,7 +159,8 @@ int log_internal(int level, int error, const char *file, int line, const char *f
         vsnprintf(buf + sizeof(field) - 1, LOG_LINE_MAX, format, ap);
         va_end(ap);
 
-        if (!log_state.to_journal || write_journal(level, error, file, line, func, event ? event : &nothing, buf) < 0)
+        if (!log_state.to_journal ||
+                        write_journal(level, error, file, line, func, event ? event : &nothing, buf) < 0)
                 write_stderr(level, buf + sizeof(field) - 1);
         errno = saved;
         return error;

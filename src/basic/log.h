@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Logging, for programs only: a library layer returns its error and says nothing (the place where the error stops
- * travelling logs it, once).
+/* Logging, for programs only: a library layer returns its error and says nothing (the place where the error
+ * stops travelling logs it, once).
  *
- * Under systemd a message goes to the journal with fields: MUSTER_APP, MUSTER_WORKER, MUSTER_GENERATION, CODE_FILE,
- * CODE_LINE, CODE_FUNC, and MESSAGE_ID where there is one. Elsewhere it is a plain line on stderr, coloured when that is a
- * terminal. `%m` in a format prints the error. */
+ * Under systemd a message goes to the journal with fields: MUSTER_APP, MUSTER_WORKER, MUSTER_GENERATION,
+ * CODE_FILE, CODE_LINE, CODE_FUNC, and MESSAGE_ID where there is one. Elsewhere it is a plain line on
+ * stderr, coloured when that is a terminal. `%m` in a format prints the error. */
 
 #include <stdarg.h>
 #include <stdint.h>
@@ -32,7 +32,8 @@ typedef struct LogEvent {
         uint64_t generation; /* instead of the context's */
 } LogEvent;
 
-/* Chooses the journal or stderr, and the level from $MUSTER_LOG_LEVEL (emerg … debug or 0 … 7, default info). */
+/* Chooses the journal or stderr, and the level from $MUSTER_LOG_LEVEL (emerg … debug or 0 … 7, default
+ * info). */
 void log_open(const LogContext *context);
 void log_set_generation(uint64_t generation);
 void log_set_max_level(int level);
@@ -45,12 +46,12 @@ int log_internal(int level, int error, const char *file, int line, const char *f
 #define log_full(level, error, event, ...) \
         log_internal(level, error, __FILE__, __LINE__, __func__, event, __VA_ARGS__)
 
-#define log_debug(...)      log_full(LOG_DEBUG, 0, NULL, __VA_ARGS__)
-#define log_info(...)       log_full(LOG_INFO, 0, NULL, __VA_ARGS__)
-#define log_notice(...)     log_full(LOG_NOTICE, 0, NULL, __VA_ARGS__)
-#define log_warning(...)    log_full(LOG_WARNING, 0, NULL, __VA_ARGS__)
-#define log_error(...)      log_full(LOG_ERR, 0, NULL, __VA_ARGS__)
-#define log_oom()           log_full(LOG_ERR, -ENOMEM, NULL, "Out of memory.")
+#define log_debug(...)   log_full(LOG_DEBUG, 0, NULL, __VA_ARGS__)
+#define log_info(...)    log_full(LOG_INFO, 0, NULL, __VA_ARGS__)
+#define log_notice(...)  log_full(LOG_NOTICE, 0, NULL, __VA_ARGS__)
+#define log_warning(...) log_full(LOG_WARNING, 0, NULL, __VA_ARGS__)
+#define log_error(...)   log_full(LOG_ERR, 0, NULL, __VA_ARGS__)
+#define log_oom()        log_full(LOG_ERR, -ENOMEM, NULL, "Out of memory.")
 
 /* @r is a negative errno, printed by %m and returned. */
 #define log_error_errno(r, ...)   log_full(LOG_ERR, r, NULL, __VA_ARGS__)
@@ -59,4 +60,5 @@ int log_internal(int level, int error, const char *file, int line, const char *f
 
 /* log_event(LOG_WARNING, (.message_id = …, .worker = 1), "text %s", …) */
 #define log_event(level, event, ...) log_full(level, 0, &(LogEvent) LOG_EVENT_ event, __VA_ARGS__)
-#define LOG_EVENT_(...)              { __VA_ARGS__ }
+#define LOG_EVENT_(...) \
+        { __VA_ARGS__ }

@@ -8,9 +8,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#define _cleanup_(f)  __attribute__((cleanup(f)))
+#define _cleanup_(f)   __attribute__((cleanup(f)))
 #define _printf_(a, b) __attribute__((format(printf, a, b)))
-#define _noreturn_    __attribute__((noreturn))
+#define _noreturn_     __attribute__((noreturn))
 
 #define ELEMENTSOF(x) (sizeof(x) / sizeof((x)[0]))
 #define MIN(a, b)     ((a) < (b) ? (a) : (b))
@@ -19,7 +19,8 @@
 #define STRINGIFY_(x) #x
 #define STRINGIFY(x)  STRINGIFY_(x)
 
-/* Hands the pointer over and leaves NULL behind, so that the cleanup attribute of the source does nothing. */
+/* Hands the pointer over and leaves NULL behind, so that the cleanup attribute of the source does nothing.
+ */
 #define TAKE_PTR(p)                      \
         ({                               \
                 typeof(p) *_pp = &(p);   \
@@ -28,7 +29,7 @@
                 _taken;                  \
         })
 
-#define CONTAINER_OF(ptr, type, member) ((type *) ((char *) (ptr) - offsetof(type, member)))
+#define CONTAINER_OF(ptr, type, member) ((type *) ((char *) (ptr) -offsetof(type, member)))
 
 /* Defines `namep(T **)`, the form that _cleanup_ wants, for a destructor that takes NULL. */
 #define DEFINE_CLEANUP(type, func)             \

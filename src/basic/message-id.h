@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* MESSAGE_ID= of every journal entry that an admin may want to search for. src/master/muster.catalog explains each
- * of them (journalctl -x); a lint test holds the two together. */
+/* MESSAGE_ID= of every journal entry that an admin may want to search for. src/master/muster.catalog
+ * explains each of them (journalctl -x); a lint test holds the two together. */
 
 #define MESSAGE_ID_MASTER_READY    "96eb0ee8301e4afdb86a2bfda92d356a"
 #define MESSAGE_ID_MASTER_STOPPING "4762577435d34403b865d12241e9715c"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Strict number parsing; see parse.h. strtoul() and friends accept signs, white space and silent overflow, so
- * everything goes through parse_digits(). */
+/* Strict number parsing; see parse.h. strtoul() and friends accept signs, white space and silent overflow,
+ * so everything goes through parse_digits(). */
 
 #include "basic/parse.h"
 
@@ -143,8 +143,8 @@ const char *duration_to_string(uint64_t usec, char buf[static DURATION_STRING_MA
                 if (k == 0)
                         continue;
                 usec %= duration_units[i].usec;
-                n += (size_t) snprintf(
-                                buf + n, DURATION_STRING_MAX - n, "%" PRIu64 "%s", k, duration_units[i].name);
+                n += (size_t) snprintf(buf + n, DURATION_STRING_MAX - n, "%" PRIu64 "%s", k,
+                                duration_units[i].name);
         }
         return buf;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Strict readers for numbers as people and programs write them. -EINVAL: not of the form; -ERANGE: does not fit.
- * The output is untouched on failure. */
+/* Strict readers for numbers as people and programs write them. -EINVAL: not of the form; -ERANGE: does not
+ * fit. The output is untouched on failure. */
 
 #include <stddef.h>
 #include <stdint.h>

@@ -124,7 +124,8 @@ void board_cell_set_reason(BoardCell *c, const char *reason) {
         c->reason[n] = '\0';
 }
 
-/* The length of the well-formed UTF-8 sequence at @p of at most @n bytes, 0 if there is none (RFC 3629, section 4). */
+/* The length of the well-formed UTF-8 sequence at @p of at most @n bytes, 0 if there is none (RFC 3629,
+ * section 4). */
 static size_t utf8_sequence(const unsigned char *p, size_t n) {
         size_t length = p[0] >= 0xF0 ? 4 : p[0] >= 0xE0 ? 3 : 2;
 
@@ -133,8 +134,8 @@ static size_t utf8_sequence(const unsigned char *p, size_t n) {
         for (size_t i = 1; i < length; i++)
                 if ((p[i] & 0xC0) != 0x80)
                         return 0;
-        if ((p[0] == 0xE0 && p[1] < 0xA0) || (p[0] == 0xED && p[1] > 0x9F) || (p[0] == 0xF0 && p[1] < 0x90) ||
-                        (p[0] == 0xF4 && p[1] > 0x8F))
+        if ((p[0] == 0xE0 && p[1] < 0xA0) || (p[0] == 0xED && p[1] > 0x9F) ||
+                        (p[0] == 0xF0 && p[1] < 0x90) || (p[0] == 0xF4 && p[1] > 0x8F))
                 return 0;
         return length;
 }

@@ -3,10 +3,11 @@
 
 /* The scoreboard: shared memory in which native workers count and from which the master reads.
  *
- * The master makes it (a sealed memfd, so that no worker can shrink it under the others) and every native worker maps it.
- * It is an array of cells; a worker process gets one cell for its life, so that the old and the new worker of one slot never
- * write to the same one. Only its worker writes a cell while it lives, everybody reads. A worker gone mad can write
- * anything here: readers treat what they find as a claim, never as an index, a length or a pointer. */
+ * The master makes it (a sealed memfd, so that no worker can shrink it under the others) and every native
+ * worker maps it. It is an array of cells; a worker process gets one cell for its life, so that the old and
+ * the new worker of one slot never write to the same one. Only its worker writes a cell while it lives,
+ * everybody reads. A worker gone mad can write anything here: readers treat what they find as a claim, never
+ * as an index, a length or a pointer. */
 
 #include <stdatomic.h>
 #include <stdint.h>
@@ -27,26 +28,28 @@ typedef enum BoardState {
 } BoardState;
 
 typedef struct BoardCell {
-        _Atomic uint32_t state;       /* BoardState */
-        _Atomic uint32_t connections; /* open now */
-        _Atomic uint64_t accepted;    /* connections since the start */
-        _Atomic uint64_t requests;    /* answered since the start */
-        char reason[BOARD_REASON_SIZE]; /* why the worker gives up, written before it exits; may lack its NUL */
+        _Atomic uint32_t state;         /* BoardState */
+        _Atomic uint32_t connections;   /* open now */
+        _Atomic uint64_t accepted;      /* connections since the start */
+        _Atomic uint64_t requests;      /* answered since the start */
+        char reason[BOARD_REASON_SIZE]; /* why the worker gives up, written before it exits; may lack its NUL
+                                         */
 } __attribute__((aligned(256))) BoardCell;
 
 typedef struct Board {
-        int fd;      /* the memfd */
-        int bell_fd; /* an eventfd, rung by a worker whose state changed; the master listens to it */
+        int fd;           /* the memfd */
+        int bell_fd;      /* an eventfd, rung by a worker whose state changed; the master listens to it */
         BoardCell *cells; /* BOARD_CELLS of them, mapped shared; pages that nobody touched cost nothing */
 } Board;
 
-#define BOARD_NULL { .fd = -EBADF, .bell_fd = -EBADF }
+#define BOARD_NULL \
+        { .fd = -EBADF, .bell_fd = -EBADF }
 
 /* The master's side: makes the memory and the bell. */
 int board_init(Board *b);
 
-/* The worker's side: maps the board that the descriptors in the environment name. -ENXIO: the environment names none,
- * -EINVAL: it is malformed. @ret_cell is this worker's own. The descriptors get O_CLOEXEC. */
+/* The worker's side: maps the board that the descriptors in the environment name. -ENXIO: the environment
+ * names none, -EINVAL: it is malformed. @ret_cell is this worker's own. The descriptors get O_CLOEXEC. */
 int board_init_from_environment(Board *b, BoardCell **ret_cell);
 
 void board_done(Board *b);
@@ -60,7 +63,8 @@ void board_cell_set_state(const Board *b, BoardCell *c, BoardState state);
 /* Leaves the reason of a failure where the master finds it after the exit. Cut to what fits. */
 void board_cell_set_reason(BoardCell *c, const char *reason);
 
-/* Copies the reason as printable text: what is not printable ASCII or UTF-8 becomes '?'. Empty if there is none. */
+/* Copies the reason as printable text: what is not printable ASCII or UTF-8 becomes '?'. Empty if there is
+ * none. */
 void board_cell_get_reason(const BoardCell *c, char ret[static BOARD_REASON_SIZE]);
 
 /* Silences the bell after it woke the reader up. */

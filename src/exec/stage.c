@@ -14,8 +14,8 @@
 #include "basic/journal.h"
 #include "basic/macro.h"
 
-/* Opened here and not in the master, so that journald knows this process as the sender: _PID is right from the first
- * byte, and so is _STREAM_ID. */
+/* Opened here and not in the master, so that journald knows this process as the sender: _PID is right from
+ * the first byte, and so is _STREAM_ID. */
 static int open_journal_stream(const char *identifier) {
         _cleanup_close_ int fd = journal_stream_fd(identifier, LOG_INFO, /* level_prefix= */ 1);
         char value[64];
@@ -39,7 +39,8 @@ int stage_enter(const char *identifier) {
         char pid[16];
 
         if (journal_on_stderr())
-                (void) open_journal_stream(identifier); /* the inherited stream is journald's too, and good enough */
+                (void) open_journal_stream(
+                                identifier); /* the inherited stream is journald's too, and good enough */
 
         if (getenv("LISTEN_FDS")) {
                 snprintf(pid, sizeof(pid), "%d", getpid());

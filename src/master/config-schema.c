@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT */
+/* The table of all keys, and what can be told from it; see config-schema.h. */
+
+#include "master/config-schema.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "basic/clock.h"
+#include "basic/macro.h"
+#include "basic/parse.h"
+#include "build-config.h"
+#include "master/config.h"
+
+#define KEY(g, n, member) .group = (g), .name = (n), .offset = offsetof(Config, member)
+
+static const char *const app_kinds[] = { [APP_STATIC] = "static", [_APP_KIND_MAX] = NULL };
+
+#define HOUR (3600 * USEC_PER_SEC)
+
+const ConfigKey config_keys[] = {
+        {
+                        KEY("app", "kind", app_kind),
+                        .type = CONFIG_CHOICE,
+                        .choices = app_kinds,
+                        .fallback = "static",
+                        .help = "What a worker is. *static*: the built-in native HTTP worker, serving the files below "
+                                "*directory*.",
+        },
+        {
+                        KEY("app", "directory", app_directory),
+                        .type = CONFIG_PATH,
+                        .fallback = PKGDATADIR "/welcome",
+                        .help = "The folder whose files are served. Nothing outside of it is ever reached, by whatever path or link.",
+        },
+        {
+                        KEY("app", "whoami", app_whoami),
+                        .type = CONFIG_BOOL,
+                        .fallback = "false",
+                        .help = "Answer */whoami* with a JSON object that names the worker: app, slot, pid, generation, and how many "
+                                "requests it has answered.",
+        },
+        {
+                        KEY("workers", "count", workers_count),
+                        .type = CONFIG_COUNT,
+                        .min = 1,
+                        .max = 256,
+                        .fallback = "auto",
+                        .help = "How many workers serve. *auto*: one for each CPU that the service may use, which is what its "
+                                "affinity (AllowedCPUs=) leaves, and at most its CPU quota (CPUQuota=, the tightest of all its "
+                                "control groups) rounded up.",
+        },
+        {
+                        KEY("workers", "start_timeout", workers_start_timeout_usec),
+                        .type = CONFIG_DURATION,
+                        .min = 10 * USEC_PER_MSEC,
+                        .max = HOUR,
+                        .fallback = "10s",
+                        .help = "How long a worker may take until it is ready. One that takes longer is killed.",
+        },
+        {
+                        KEY("workers", "stop_timeout", workers_stop_timeout_usec),
+                        .type = CONFIG_DURATION,
+                        .min = 0,
+                        .max = HOUR,
+                        .fallback = "30s",
+                        .help = "How long a worker that was told to go may take to finish its open requests. One that takes "
+                                "longer is killed.",
+        },
+        {
+                        KEY("restart", "backoff_min", restart_backoff_min_usec),
+                        .type = CONFIG_DURATION,
+                        .min = USEC_PER_MSEC,
+                        .max = HOUR,
+                        .fallback = "100ms",
+                        .help = "A worker that dies is replaced at once. When the replacement dies early too, this is the pause before the "
+                                "next one; it doubles with every further early death.",
+        },
+        {
+                        KEY("restart", "backoff_max", restart_backoff_max_usec),
+                        .type = CONFIG_DURATION,
+                        .min = USEC_PER_MSEC,
+                        .max = HOUR,
+                        .fallback = "15s",
+                        .help = "The longest pause between two attempts to replace a worker.",
+        },
+        {
+                        KEY("http", "idle_timeout", http_idle_timeout_usec),
+                        .type = CONFIG_DURATION,
+                        .min = 10 * USEC_PER_MSEC,
+                        .max = 24 * HOUR,
+                        .fallback = "60s",
+                        .help = "How long a connection may wait between two requests.",
+        },
+        {
+                        KEY("http", "request_timeout", http_request_timeout_usec),
+                        .type = CONFIG_DURATION,
+                        .min = 10 * USEC_PER_MSEC,
+                        .max = HOUR,
+                        .fallback = "10s",
+                        .help = "How long a client may take from the first byte of a request to its last. Past it the answer is 408.",
+        },
+        {
+                        KEY("http", "send_timeout", http_send_timeout_usec),
+                        .type = CONFIG_DURATION,
+                        .min = 10 * USEC_PER_MSEC,
+                        .max = HOUR,
+                        .fallback = "30s",
+                        .help = "How long an answer may stand still because the client reads nothing.",
+        },
+        {
+                        KEY("http", "max_request_head", http_max_request_head_bytes),
+                        .type = CONFIG_SIZE,
+                        .min = 1024,
+                        .max = 64 * 1024,
+                        .fallback = "16K",
+                        .help = "The size of a request's line and header fields together. Past it the answer is 414 or 431.",
+        },
+        {
+                        KEY("http", "max_connections", http_max_connections),
+                        .type = CONFIG_UINT,
+                        .min = 1,
+                        .max = 1000000,
+                        .fallback = "10000",
+                        .help = "How many connections one worker holds at the same time. Further ones wait in the socket's queue.",
+        },
+};
+
+const size_t n_config_keys = ELEMENTSOF(config_keys);
+
+static size_t append_choices(char *buf, size_t size, const ConfigKey *k) {
+        size_t n = 0;
+
+        for (const char *const *c = k->choices; *c; c++)
+                n += (size_t) snprintf(buf + n, size - n, "%s\"%s\"", c == k->choices ? "" : " or ", *c);
+        return n;
+}
+
+const char *config_key_expected(const ConfigKey *k, char buf[static CONFIG_TEXT_MAX]) {
+        char a[DURATION_STRING_MAX], b[DURATION_STRING_MAX];
+
+        switch (k->type) {
+        case CONFIG_CHOICE:
+                append_choices(buf, CONFIG_TEXT_MAX, k);
+                break;
+        case CONFIG_PATH:
+                strcpy(buf, "an absolute path");
+                break;
+        case CONFIG_BOOL:
+                strcpy(buf, "true or false");
+                break;
+        case CONFIG_UINT:
+                snprintf(buf, CONFIG_TEXT_MAX, "a number from %" PRIu64 " to %" PRIu64, k->min, k->max);
+                break;
+        case CONFIG_COUNT:
+                snprintf(buf, CONFIG_TEXT_MAX, "\"auto\" or a number from %" PRIu64 " to %" PRIu64, k->min,
+                                k->max);
+                break;
+        case CONFIG_DURATION:
+                snprintf(buf, CONFIG_TEXT_MAX, "a time span from %s to %s, such as \"%s\"",
+                                duration_to_string(k->min, a), duration_to_string(k->max, b), k->fallback);
+                break;
+        case CONFIG_SIZE:
+                snprintf(buf, CONFIG_TEXT_MAX, "a size from %s to %s, such as \"%s\"",
+                                size_to_string(k->min, a), size_to_string(k->max, b), k->fallback);
+                break;
+        case _CONFIG_TYPE_MAX:
+                assert(0);
+        }
+        return buf;
+}
+
+void config_schema_print_reference(FILE *f) {
+        const char *group = NULL;
+        char expected[CONFIG_TEXT_MAX];
+
+        for (const ConfigKey *k = config_keys; k < config_keys + n_config_keys; k++) {
+                if (!group || strcmp(group, k->group) != 0) {
+                        group = k->group;
+                        fprintf(f, "## The group *%s*\n\n", group);
+                }
+                fprintf(f, "*%s*\n\t%s\n\n\tTakes %s. Default: *%s*.\n\n", k->name, k->help,
+                                config_key_expected(k, expected), k->fallback);
+        }
+}

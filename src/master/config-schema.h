@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Every key of the configuration, as a table: one row is all there is to say about a key. */
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+typedef enum ConfigType {
+        CONFIG_CHOICE,   /* unsigned: index of the word in `choices` */
+        CONFIG_PATH,     /* char *: an absolute path */
+        CONFIG_BOOL,     /* bool */
+        CONFIG_UINT,     /* unsigned, min … max */
+        CONFIG_COUNT,    /* unsigned, min … max, or "auto" = 0 */
+        CONFIG_DURATION, /* uint64_t, microseconds, min … max */
+        CONFIG_SIZE,     /* uint64_t, bytes, min … max */
+        _CONFIG_TYPE_MAX,
+} ConfigType;
+
+typedef struct ConfigKey {
+        const char *group;
+        const char *name;
+        ConfigType type;
+        size_t offset; /* of the member in Config */
+        uint64_t min;
+        uint64_t max;
+        const char *const *choices; /* NULL at the end */
+        const char *fallback;       /* the default, as text that the type's reader takes */
+        const char *help;           /* one or two sentences, for the manual */
+} ConfigKey;
+
+extern const ConfigKey config_keys[];
+extern const size_t n_config_keys;
+
+/* The longest text that a key's value or expectation needs. */
+#define CONFIG_TEXT_MAX 256
+
+/* What the key takes, in words: `a time span from 100ms to 1h, such as "30s"`. */
+const char *config_key_expected(const ConfigKey *k, char buf[static CONFIG_TEXT_MAX]);
+
+/* The rows of muster.conf(5), as scdoc. */
+void config_schema_print_reference(FILE *f);

@@ -1,0 +1,524 @@
+/* SPDX-License-Identifier: MIT */
+/* Reading a configuration file with libconfig and checking it against the schema; see config.h.
+ *
+ * The reader goes through what the file holds and looks each key up in the table, so nothing unknown is
+ * passed over. The first error ends it. */
+
+#include "master/config.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <libconfig.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "basic/parse.h"
+#include "master/config-schema.h"
+
+#define LISTEN_MAX      64
+#define SOCKET_NAME_MAX 255 /* sd_listen_fds(3) */
+
+Config *config_free(Config *c) {
+        if (!c)
+                return NULL;
+        for (size_t i = 0; i < c->n_listen; i++) {
+                free(c->listen[i].address);
+                free(c->listen[i].name);
+        }
+        free(c->listen);
+        free(c->app_directory);
+        free(c->path);
+        free(c);
+        return NULL;
+}
+
+static void *member_of(const Config *c, const ConfigKey *k) {
+        return (char *) c + k->offset;
+}
+
+/* Writes the user's message and returns CONFIG_INVALID. */
+static _printf_(2, 3) int invalid(char **ret_error, const char *format, ...) {
+        va_list ap;
+
+        va_start(ap, format);
+        int n = vasprintf(ret_error, format, ap);
+        va_end(ap);
+        if (n < 0) {
+                *ret_error = NULL;
+                return -ENOMEM;
+        }
+        return CONFIG_INVALID;
+}
+
+static const char *setting_file(const Config *c, const config_setting_t *s) {
+        const char *file = config_setting_source_file(s);
+
+        return file ? file : c->path; /* set only for what came by @include */
+}
+
+/* The value as the user wrote it, more or less. */
+static const char *setting_found(const config_setting_t *s, char buf[static CONFIG_TEXT_MAX]) {
+        switch (config_setting_type(s)) {
+        case CONFIG_TYPE_INT:
+        case CONFIG_TYPE_INT64:
+                snprintf(buf, CONFIG_TEXT_MAX, "%lld", config_setting_get_int64(s));
+                break;
+        case CONFIG_TYPE_FLOAT:
+                snprintf(buf, CONFIG_TEXT_MAX, "%g", config_setting_get_float(s));
+                break;
+        case CONFIG_TYPE_STRING:
+                snprintf(buf, CONFIG_TEXT_MAX, "\"%s\"", config_setting_get_string(s));
+                break;
+        case CONFIG_TYPE_BOOL:
+                strcpy(buf, config_setting_get_bool(s) ? "true" : "false");
+                break;
+        case CONFIG_TYPE_GROUP:
+                strcpy(buf, "a group { … }");
+                break;
+        case CONFIG_TYPE_ARRAY:
+                strcpy(buf, "an array [ … ]");
+                break;
+        case CONFIG_TYPE_LIST:
+                strcpy(buf, "a list ( … )");
+                break;
+        default:
+                strcpy(buf, "nothing");
+        }
+        return buf;
+}
+
+static int invalid_setting(const Config *c, const config_setting_t *s, const char *key, const char *expected,
+                char **ret_error) {
+        char found[CONFIG_TEXT_MAX];
+
+        return invalid(ret_error, "%s:%u: %s: found %s, expected %s", setting_file(c, s),
+                        config_setting_source_line(s), key, setting_found(s, found), expected);
+}
+
+/* Readers of one value each. They return 0, -ENOMEM, or -EINVAL and -ERANGE for "not what the key takes". */
+
+static int read_choice(const ConfigKey *k, const char *text, unsigned *ret) {
+        for (unsigned i = 0; k->choices[i]; i++)
+                if (strcmp(text, k->choices[i]) == 0) {
+                        *ret = i;
+                        return 0;
+                }
+        return -EINVAL;
+}
+
+static int read_path(const char *text, char **ret) {
+        if (text[0] != '/')
+                return -EINVAL;
+
+        char *copy = strdup(text);
+        if (!copy)
+                return -ENOMEM;
+        free(*ret);
+        *ret = copy;
+        return 0;
+}
+
+static int read_ranged(const ConfigKey *k, uint64_t v, uint64_t *ret) {
+        if (v < k->min || v > k->max)
+                return -ERANGE;
+        *ret = v;
+        return 0;
+}
+
+static int read_text(const ConfigKey *k, const char *text, void *member) {
+        uint64_t v;
+        int r;
+
+        switch (k->type) {
+        case CONFIG_CHOICE:
+                return read_choice(k, text, member);
+        case CONFIG_PATH:
+                return read_path(text, member);
+        case CONFIG_DURATION:
+                r = parse_duration(text, &v);
+                return r < 0 ? r : read_ranged(k, v, member);
+        case CONFIG_SIZE:
+                r = parse_size(text, &v);
+                return r < 0 ? r : read_ranged(k, v, member);
+        case CONFIG_COUNT:
+                if (strcmp(text, "auto") != 0)
+                        return -EINVAL;
+                *(unsigned *) member = 0;
+                return 0;
+        default:
+                return -EINVAL;
+        }
+}
+
+static int read_number(const ConfigKey *k, long long n, void *member) {
+        uint64_t v;
+        int r;
+
+        if (n < 0)
+                return -ERANGE;
+        r = read_ranged(k, (uint64_t) n, &v);
+        if (r < 0)
+                return r;
+
+        switch (k->type) {
+        case CONFIG_UINT:
+        case CONFIG_COUNT:
+                *(unsigned *) member = (unsigned) v;
+                return 0;
+        case CONFIG_SIZE: /* bytes; a duration without its unit would be a guess */
+                *(uint64_t *) member = v;
+                return 0;
+        default:
+                return -EINVAL;
+        }
+}
+
+static int read_value(const ConfigKey *k, const config_setting_t *s, void *member) {
+        switch (config_setting_type(s)) {
+        case CONFIG_TYPE_STRING:
+                return read_text(k, config_setting_get_string(s), member);
+        case CONFIG_TYPE_INT:
+        case CONFIG_TYPE_INT64:
+                return read_number(k, config_setting_get_int64(s), member);
+        case CONFIG_TYPE_BOOL:
+                if (k->type != CONFIG_BOOL)
+                        return -EINVAL;
+                *(bool *) member = config_setting_get_bool(s);
+                return 0;
+        default:
+                return -EINVAL;
+        }
+}
+
+static int set_default(Config *c, const ConfigKey *k) {
+        void *member = member_of(c, k);
+        uint64_t n;
+
+        switch (k->type) {
+        case CONFIG_BOOL:
+                *(bool *) member = strcmp(k->fallback, "true") == 0;
+                return 0;
+        case CONFIG_UINT:
+                assert(parse_uint64(k->fallback, &n) == 0);
+                return read_number(k, (long long) n, member);
+        default:
+                return read_text(k, k->fallback, member);
+        }
+}
+
+/* Appends the names of all keys in @group (all groups if NULL), for "expected one of". */
+static void known_names(const char *group, char buf[static CONFIG_TEXT_MAX]) {
+        const char *previous = "";
+        size_t n = 0;
+
+        for (const ConfigKey *k = config_keys; k < config_keys + n_config_keys; k++) {
+                const char *name = group ? k->name : k->group;
+
+                if ((group && strcmp(group, k->group) != 0) || strcmp(name, previous) == 0)
+                        continue;
+                n += (size_t) snprintf(buf + n, CONFIG_TEXT_MAX - n, "%s%s", n ? ", " : "", name);
+                previous = name;
+        }
+        if (!group)
+                snprintf(buf + n, CONFIG_TEXT_MAX - n, ", listen");
+}
+
+static int read_group(Config *c, const config_setting_t *group, char **ret_error) {
+        const char *name = config_setting_name(group);
+        char key[CONFIG_TEXT_MAX], text[CONFIG_TEXT_MAX];
+        int r;
+
+        for (int i = 0; i < config_setting_length(group); i++) {
+                const config_setting_t *s = config_setting_get_elem(group, (unsigned) i);
+                const ConfigKey *k = config_keys;
+
+                snprintf(key, sizeof(key), "%s.%s", name, config_setting_name(s));
+                while (k < config_keys + n_config_keys &&
+                                (strcmp(k->group, name) != 0 ||
+                                                strcmp(k->name, config_setting_name(s)) != 0))
+                        k++;
+                if (k == config_keys + n_config_keys) {
+                        known_names(name, text);
+                        return invalid(ret_error, "%s:%u: %s: found an unknown key, expected one of: %s",
+                                        setting_file(c, s), config_setting_source_line(s), key, text);
+                }
+                r = read_value(k, s, member_of(c, k));
+                if (r == -ENOMEM)
+                        return r;
+                if (r < 0)
+                        return invalid_setting(c, s, key, config_key_expected(k, text), ret_error);
+        }
+        return 0;
+}
+
+static int read_string_member(Config *c, const config_setting_t *s, const char *key, size_t max, char **ret,
+                char **ret_error) {
+        const char *text = config_setting_get_string(s);
+        char expected[CONFIG_TEXT_MAX];
+
+        if (!text || !*text || strlen(text) > max) {
+                snprintf(expected, sizeof(expected), "a string of 1 to %zu bytes", max);
+                return invalid_setting(c, s, key, expected, ret_error);
+        }
+        char *copy = strdup(text);
+        if (!copy)
+                return -ENOMEM;
+        free(*ret);
+        *ret = copy;
+        return 0;
+}
+
+static int read_listen_entry(Config *c, const config_setting_t *entry, ListenConfig *l, char **ret_error) {
+        int r;
+
+        l->line = config_setting_source_line(entry);
+        if (!config_setting_is_group(entry))
+                return invalid_setting(
+                                c, entry, "listen", "{ address = \"8080\"; name = \"http\"; }", ret_error);
+
+        for (int i = 0; i < config_setting_length(entry); i++) {
+                const config_setting_t *s = config_setting_get_elem(entry, (unsigned) i);
+                const char *name = config_setting_name(s);
+
+                if (strcmp(name, "address") == 0)
+                        r = read_string_member(c, s, "listen.address", 108, &l->address, ret_error);
+                else if (strcmp(name, "name") == 0)
+                        r = read_string_member(c, s, "listen.name", SOCKET_NAME_MAX, &l->name, ret_error);
+                else
+                        r = invalid(ret_error,
+                                        "%s:%u: listen.%s: found an unknown key, expected one of: address, name",
+                                        setting_file(c, s), config_setting_source_line(s), name);
+                if (r != 0)
+                        return r;
+        }
+        if (!l->address)
+                return invalid(ret_error,
+                                "%s:%u: listen.address: found nothing, expected an address to listen on",
+                                setting_file(c, entry), l->line);
+        if (!l->name) {
+                l->name = strdup("http");
+                if (!l->name)
+                        return -ENOMEM;
+        }
+        return 0;
+}
+
+static int read_listen(Config *c, const config_setting_t *list, char **ret_error) {
+        int n = config_setting_length(list), r;
+
+        if (!config_setting_is_list(list) || n > LISTEN_MAX)
+                return invalid_setting(c, list, "listen",
+                                "a list of at most " STRINGIFY(LISTEN_MAX) " sockets: ( { address = "
+                                                                           "\"8080\"; name = \"http\"; } )",
+                                ret_error);
+
+        c->listen = calloc((size_t) MAX(n, 1), sizeof(ListenConfig));
+        if (!c->listen)
+                return -ENOMEM;
+        for (int i = 0; i < n; i++) {
+                r = read_listen_entry(c, config_setting_get_elem(list, (unsigned) i),
+                                c->listen + c->n_listen++, ret_error);
+                if (r != 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int read_root(Config *c, const config_setting_t *root, char **ret_error) {
+        int r;
+
+        for (int i = 0; i < config_setting_length(root); i++) {
+                const config_setting_t *s = config_setting_get_elem(root, (unsigned) i);
+                const char *name = config_setting_name(s);
+                char text[CONFIG_TEXT_MAX];
+                const ConfigKey *k = config_keys;
+
+                if (strcmp(name, "listen") == 0) {
+                        r = read_listen(c, s, ret_error);
+                        if (r != 0)
+                                return r;
+                        continue;
+                }
+                while (k < config_keys + n_config_keys && strcmp(k->group, name) != 0)
+                        k++;
+                if (k == config_keys + n_config_keys) {
+                        known_names(NULL, text);
+                        return invalid(ret_error, "%s:%u: %s: found an unknown group, expected one of: %s",
+                                        setting_file(c, s), config_setting_source_line(s), name, text);
+                }
+                if (!config_setting_is_group(s))
+                        return invalid_setting(c, s, name, "a group { … }", ret_error);
+                r = read_group(c, s, ret_error);
+                if (r != 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int check_relations(const Config *c, char **ret_error) {
+        char a[DURATION_STRING_MAX], b[DURATION_STRING_MAX];
+
+        if (c->restart_backoff_min_usec > c->restart_backoff_max_usec)
+                return invalid(ret_error,
+                                "%s: restart.backoff_min: found %s, expected at most restart.backoff_max (%s)",
+                                c->path, duration_to_string(c->restart_backoff_min_usec, a),
+                                duration_to_string(c->restart_backoff_max_usec, b));
+        return 0;
+}
+
+/* The name at the start of a line of the file, for messages of the parser, which names none. */
+static void name_in_line(const char *path, int line, char buf[static CONFIG_TEXT_MAX]) {
+        FILE *f = fopen(path, "re");
+        char text[CONFIG_TEXT_MAX] = "";
+
+        buf[0] = '\0';
+        if (!f)
+                return;
+        for (int i = 0; i < line && fgets(text, sizeof(text), f);)
+                if (strchr(text, '\n') || feof(f))
+                        i++;
+        fclose(f);
+        sscanf(text, " %200[A-Za-z0-9_*-]", buf);
+}
+
+static int invalid_syntax(const Config *c, const config_t *lc, char **ret_error) {
+        const char *file = config_error_file(lc), *text = config_error_text(lc);
+        char name[CONFIG_TEXT_MAX];
+
+        if (!file)
+                file = c->path;
+        name_in_line(file, config_error_line(lc), name);
+        if (strstr(text, "duplicate"))
+                return invalid(ret_error, "%s:%d: %s: found it a second time, expected each key once", file,
+                                config_error_line(lc), *name ? name : "?");
+        return invalid(ret_error, "%s:%d: %s%sfound a %s, expected KEY = VALUE; or GROUP: { … };", file,
+                        config_error_line(lc), name, *name ? ": " : "", text);
+}
+
+static int parse_file(Config *c, FILE *f, char **ret_error) {
+        config_t lc;
+        int r;
+
+        config_init(&lc);
+        if (!config_read(&lc, f))
+                r = ferror(f) ? invalid(ret_error, "%s: cannot read: %s", c->path, strerror(EIO))
+                              : invalid_syntax(c, &lc, ret_error);
+        else
+                r = read_root(c, config_root_setting(&lc), ret_error);
+        config_destroy(&lc);
+        return r;
+}
+
+static int read_file(Config *c, char **ret_error) {
+        FILE *f = fopen(c->path, "re");
+        struct stat st;
+        int r;
+
+        if (!f)
+                return invalid(ret_error, "%s: cannot open: %s", c->path, strerror(errno));
+        if (fstat(fileno(f), &st) < 0 || S_ISDIR(st.st_mode))
+                r = invalid(ret_error, "%s: found a directory, expected a configuration file", c->path);
+        else
+                r = parse_file(c, f, ret_error);
+        fclose(f);
+        return r;
+}
+
+int config_load(const char *path, Config **ret, char **ret_error) {
+        _cleanup_(config_freep) Config *c = calloc(1, sizeof(*c));
+        int r;
+
+        if (!c)
+                return -ENOMEM;
+        c->path = strdup(path);
+        if (!c->path)
+                return -ENOMEM;
+        for (const ConfigKey *k = config_keys; k < config_keys + n_config_keys; k++) {
+                r = set_default(c, k);
+                if (r == -ENOMEM)
+                        return r;
+                assert(r == 0);
+        }
+
+        r = read_file(c, ret_error);
+        if (r == 0)
+                r = check_relations(c, ret_error);
+        if (r != 0)
+                return r;
+
+        *ret = TAKE_PTR(c);
+        return 0;
+}
+
+static void print_string(FILE *f, const char *s) {
+        fputc('"', f);
+        for (; *s; s++) {
+                if (*s == '"' || *s == '\\')
+                        fputc('\\', f);
+                if (*s == '\n')
+                        fputs("\\n", f);
+                else
+                        fputc(*s, f);
+        }
+        fputc('"', f);
+}
+
+static void print_value(const Config *c, const ConfigKey *k, FILE *f) {
+        const void *member = member_of(c, k);
+        char buf[DURATION_STRING_MAX];
+
+        switch (k->type) {
+        case CONFIG_CHOICE:
+                print_string(f, k->choices[*(const unsigned *) member]);
+                break;
+        case CONFIG_PATH:
+                print_string(f, *(char *const *) member);
+                break;
+        case CONFIG_BOOL:
+                fputs(*(const bool *) member ? "true" : "false", f);
+                break;
+        case CONFIG_COUNT:
+                if (*(const unsigned *) member == 0) {
+                        fputs("\"auto\"", f);
+                        break;
+                }
+                fprintf(f, "%u", *(const unsigned *) member);
+                break;
+        case CONFIG_UINT:
+                fprintf(f, "%u", *(const unsigned *) member);
+                break;
+        case CONFIG_DURATION:
+                fprintf(f, "\"%s\"", duration_to_string(*(const uint64_t *) member, buf));
+                break;
+        case CONFIG_SIZE:
+                fprintf(f, "\"%s\"", size_to_string(*(const uint64_t *) member, buf));
+                break;
+        case _CONFIG_TYPE_MAX:
+                assert(0);
+        }
+}
+
+void config_print(const Config *c, FILE *f) {
+        const char *group = NULL;
+
+        for (const ConfigKey *k = config_keys; k < config_keys + n_config_keys; k++) {
+                if (!group || strcmp(group, k->group) != 0) {
+                        fprintf(f, "%s%s: {\n", group ? "};\n" : "", k->group);
+                        group = k->group;
+                }
+                fprintf(f, "  %s = ", k->name);
+                print_value(c, k, f);
+                fputs(";\n", f);
+        }
+        fputs("};\nlisten: (", f);
+        for (size_t i = 0; i < c->n_listen; i++) {
+                fputs(i == 0 ? "\n  { address = " : ",\n  { address = ", f);
+                print_string(f, c->listen[i].address);
+                fputs("; name = ", f);
+                print_string(f, c->listen[i].name);
+                fputs("; }", f);
+        }
+        fputs(c->n_listen ? "\n);\n" : ");\n", f);
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The configuration of an app as plain data. libconfig is known to config.c alone; the keys with their
+ * types, ranges, defaults and help are the table in config-schema.c, from which muster.conf(5) is made too.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "basic/macro.h"
+
+typedef enum AppKind {
+        APP_STATIC, /* the native HTTP worker serving a folder */
+        _APP_KIND_MAX,
+} AppKind;
+
+/* A socket that the master binds itself when systemd passed none. */
+typedef struct ListenConfig {
+        char *address;
+        char *name;
+        unsigned line; /* where it stands, for error messages */
+} ListenConfig;
+
+typedef struct Config {
+        char *path;
+
+        unsigned app_kind; /* AppKind */
+        char *app_directory;
+        bool app_whoami;
+
+        unsigned workers_count; /* 0: one per CPU */
+        uint64_t workers_start_timeout_usec;
+        uint64_t workers_stop_timeout_usec;
+
+        uint64_t restart_backoff_min_usec;
+        uint64_t restart_backoff_max_usec;
+
+        uint64_t http_idle_timeout_usec;
+        uint64_t http_request_timeout_usec;
+        uint64_t http_send_timeout_usec;
+        uint64_t http_max_request_head_bytes;
+        unsigned http_max_connections;
+
+        ListenConfig *listen;
+        size_t n_listen;
+} Config;
+
+/* The file is not a valid configuration: an outcome for the caller to report. */
+#define CONFIG_INVALID 1
+
+/* Reads and checks @path completely. Returns 0; CONFIG_INVALID with a text for the user in @ret_error
+ * ("file:line: key: found …, expected …"); or -ENOMEM. */
+int config_load(const char *path, Config **ret, char **ret_error);
+
+Config *config_free(Config *c);
+DEFINE_CLEANUP(Config, config_free)
+
+/* Writes the effective configuration, defaults included, in the form that config_load() reads. */
+void config_print(const Config *c, FILE *f);

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+/* Listening sockets from systemd or from the configuration; see listener.h. */
+
+#include "master/listener.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "basic/fd.h"
+
+static _printf_(2, 3) int invalid(char **ret_error, const char *format, ...) {
+        va_list ap;
+
+        va_start(ap, format);
+        int n = vasprintf(ret_error, format, ap);
+        va_end(ap);
+        if (n < 0) {
+                *ret_error = NULL;
+                return -ENOMEM;
+        }
+        return LISTENERS_INVALID;
+}
+
+void listeners_done(Listeners *l) {
+        for (size_t i = 0; i < l->n; i++) {
+                safe_close(l->items[i].fd);
+                if (l->items[i].unlink_path)
+                        (void) unlink(l->items[i].unlink_path);
+                free(l->items[i].unlink_path);
+                free(l->items[i].name);
+        }
+        free(l->items);
+        free(l->names);
+        *l = (Listeners){ .n = 0 };
+}
+
+/* What a descriptor is, in words, when it is not what we need. NULL: a listening stream socket. */
+static const char *what_is_wrong(int fd) {
+        int type, listening;
+        socklen_t size = sizeof(int);
+
+        if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0)
+                return errno == ENOTSOCK ? "something that is no socket" : "no open descriptor";
+        if (type == SOCK_DGRAM)
+                return "a datagram socket (ListenDatagram=)";
+        if (type != SOCK_STREAM)
+                return "a socket that is no stream";
+        size = sizeof(int);
+        if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) < 0 || !listening)
+                return "a connected socket (Accept=yes)";
+        return NULL;
+}
+
+static int adopt(Listener *l, int fd, const char *name, char **ret_error) {
+        const char *wrong = what_is_wrong(fd);
+        int r;
+
+        if (wrong)
+                return invalid(ret_error,
+                                "descriptor %d (\"%s\"): found %s, expected a listening stream socket (ListenStream=, Accept=no)",
+                                fd, name, wrong);
+
+        r = address_of_socket(fd, &l->address);
+        if (r >= 0)
+                r = fd_set_nonblock(fd,
+                                true); /* several workers race for one connection: the loser must not hang */
+        if (r >= 0)
+                r = fd_set_cloexec(fd, true);
+        if (r < 0)
+                return invalid(ret_error, "descriptor %d (\"%s\"): %s", fd, name, strerror(-r));
+        l->name = strdup(name);
+        if (!l->name)
+                return -ENOMEM;
+        l->fd = fd;
+        return 0;
+}
+
+static void strv_free(char **strv) {
+        for (char **s = strv; s && *s; s++)
+                free(*s);
+        free(strv);
+}
+
+static inline void strv_freep(char ***strv) {
+        strv_free(*strv);
+}
+
+/* Leaves l->n at 0 when systemd passed none. */
+static int open_from_systemd(Listeners *l, char **ret_error) {
+        _cleanup_(strv_freep) char **names = NULL;
+        int r;
+
+        int n = sd_listen_fds_with_names(/* unset_environment= */ true, &names);
+        if (n < 0)
+                return invalid(ret_error, "LISTEN_FDS: cannot take over the sockets: %s", strerror(-n));
+        if (n > LISTENERS_MAX)
+                return invalid(ret_error, "LISTEN_FDS: found %d sockets, expected at most %d", n,
+                                LISTENERS_MAX);
+
+        l->items = calloc((size_t) MAX(n, 1), sizeof(Listener));
+        if (!l->items)
+                return -ENOMEM;
+        for (int i = 0; i < n; i++) {
+                Listener *item = l->items + l->n++;
+
+                item->fd = -EBADF;
+                r = adopt(item, SD_LISTEN_FDS_START + i, names[i], ret_error);
+                if (r != 0)
+                        return r;
+        }
+        return 0;
+}
+
+/* Somebody's socket file is in the way. If nobody answers behind it, it is a leftover of a process that was
+ * killed. */
+static int unlink_stale(const Address *a) {
+        _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        struct stat st;
+
+        if (fd < 0)
+                return -errno;
+        if (lstat(a->sockaddr.un.sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
+                return -EADDRINUSE;
+        if (connect(fd, &a->sockaddr.any, a->size) >= 0 || errno != ECONNREFUSED)
+                return -EADDRINUSE;
+        return unlink(a->sockaddr.un.sun_path) < 0 ? -errno : 0;
+}
+
+static int bind_socket(int fd, const Address *a) {
+        static const int one = 1, zero = 0;
+        int r;
+
+        if (a->sockaddr.any.sa_family != AF_UNIX &&
+                        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0)
+                return -errno;
+        if (a->wildcard && a->sockaddr.any.sa_family == AF_INET6 &&
+                        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof(zero)) < 0)
+                return -errno;
+        if (bind(fd, &a->sockaddr.any, a->size) >= 0)
+                return 0;
+        if (errno != EADDRINUSE || a->sockaddr.any.sa_family != AF_UNIX)
+                return -errno;
+
+        r = unlink_stale(a);
+        if (r < 0)
+                return r;
+        return bind(fd, &a->sockaddr.any, a->size) < 0 ? -errno : 0;
+}
+
+static int listen_on(const Address *a, int *ret_fd) {
+        _cleanup_close_ int fd =
+                        socket(a->sockaddr.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        int r;
+
+        if (fd < 0)
+                return -errno;
+        r = bind_socket(fd, a);
+        if (r < 0)
+                return r;
+        if (listen(fd, SOMAXCONN) < 0) /* the kernel cuts it to net.core.somaxconn */
+                return -errno;
+        *ret_fd = TAKE_FD(fd);
+        return 0;
+}
+
+static int bind_one(Listener *l, const ListenConfig *lc, const Config *c, char **ret_error) {
+        Address a;
+        int r;
+
+        if (address_parse(lc->address, &a) < 0)
+                return invalid(ret_error,
+                                "%s:%u: listen.address: found \"%s\", expected PORT, IPV4:PORT, [IPV6]:PORT or /PATH",
+                                c->path, lc->line, lc->address);
+
+        r = listen_on(&a, &l->fd);
+        if (r == -EAFNOSUPPORT && a.wildcard) { /* a kernel without IPv6 */
+                char any[ADDRESS_STRING_MAX];
+
+                snprintf(any, sizeof(any), "0.0.0.0:%s", lc->address);
+                (void) address_parse(any, &a);
+                r = listen_on(&a, &l->fd);
+        }
+        if (r < 0)
+                return invalid(ret_error, "%s:%u: listen.address: cannot listen on \"%s\" for \"%s\": %s",
+                                c->path, lc->line, lc->address, lc->name, strerror(-r));
+
+        l->name = strdup(lc->name);
+        if (a.sockaddr.any.sa_family == AF_UNIX)
+                l->unlink_path = strdup(lc->address);
+        if (!l->name || (a.sockaddr.any.sa_family == AF_UNIX && !l->unlink_path))
+                return -ENOMEM;
+        return address_of_socket(l->fd, &l->address);
+}
+
+static int open_from_config(Listeners *l, const Config *c, char **ret_error) {
+        int r;
+
+        if (c->n_listen == 0)
+                return invalid(ret_error,
+                                "%s: listen: found no socket from systemd (LISTEN_FDS) and no address here, expected one: "
+                                "start the .socket unit, or set listen: ( { address = \"8080\"; } );",
+                                c->path);
+
+        free(l->items);
+        l->items = calloc(c->n_listen, sizeof(Listener));
+        if (!l->items)
+                return -ENOMEM;
+        for (size_t i = 0; i < c->n_listen; i++) {
+                Listener *item = l->items + l->n++;
+
+                item->fd = -EBADF;
+                r = bind_one(item, c->listen + i, c, ret_error);
+                if (r != 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int join_names(Listeners *l) {
+        size_t size = 1;
+        char *p;
+
+        for (size_t i = 0; i < l->n; i++)
+                size += strlen(l->items[i].name) + 1;
+        l->names = p = malloc(size);
+        if (!p)
+                return -ENOMEM;
+        *p = '\0';
+        for (size_t i = 0; i < l->n; i++)
+                p += sprintf(p, "%s%s", i ? ":" : "", l->items[i].name);
+        return 0;
+}
+
+int listeners_open(Listeners *l, const Config *config, char **ret_error) {
+        int r;
+
+        *l = (Listeners){ .n = 0 };
+        r = open_from_systemd(l, ret_error);
+        if (r == 0 && l->n == 0)
+                r = open_from_config(l, config, ret_error);
+        if (r == 0)
+                r = join_names(l);
+        if (r != 0)
+                listeners_done(l);
+        return r;
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The master itself: slots and the workers in them, what to do when one comes or goes, reload and stop. */
+
+#include "basic/macro.h"
+#include "master/config.h"
+#include "master/listener.h"
+
+typedef struct Manager Manager;
+
+/* Takes the configuration and the sockets over on success, and starts the first generation of workers. @app
+ * is borrowed. Returns 0 or a negative errno, logged; a worker that fails later is reported by
+ * manager_run(). */
+int manager_new(const char *app, Config *config, Listeners *listeners, Manager **ret);
+
+/* Runs until the service ends. Returns the exit status: 0 after a stop, 1 when the app could not start. */
+int manager_run(Manager *m);
+
+Manager *manager_free(Manager *m);
+DEFINE_CLEANUP(Manager, manager_free)

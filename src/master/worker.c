@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: MIT */
+/* A worker process; see worker.h. */
+
+#include "master/worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "basic/clock.h"
+#include "basic/fd.h"
+#include "basic/log.h"
+#include "basic/parse.h"
+#include "master/command.h"
+#include "muster/process.h"
+
+/* Row: from; bits: to. EXITED is final: the slot gets a new worker. */
+static const uint8_t worker_edges[_WORKER_STATE_MAX] = {
+        [WORKER_STARTING] = 1 << WORKER_READY | 1 << WORKER_RETIRING | 1 << WORKER_EXITED,
+        [WORKER_READY] = 1 << WORKER_RETIRING | 1 << WORKER_EXITED,
+        [WORKER_RETIRING] = 1 << WORKER_EXITED,
+};
+
+static const char *const worker_state_names[_WORKER_STATE_MAX] = {
+        [WORKER_STARTING] = "starting",
+        [WORKER_READY] = "ready",
+        [WORKER_RETIRING] = "retiring",
+        [WORKER_EXITED] = "exited",
+};
+
+static void worker_set_state(Worker *w, WorkerState to) {
+        assert(worker_edges[w->state] & (1 << to));
+
+        log_debug("Worker %u (pid %d): %s -> %s", w->slot, w->pid, worker_state_names[w->state],
+                        worker_state_names[to]);
+        w->state = to;
+}
+
+Worker *worker_free(Worker *w) {
+        if (!w)
+                return NULL;
+        list_remove(&w->node);
+        sd_event_source_disable_unref(w->deadline);
+        muster_child_unref(w->child);
+        free(w);
+        return NULL;
+}
+
+DEFINE_CLEANUP(Worker, worker_free)
+
+static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
+        Worker *w = userdata;
+        bool starting = w->state == WORKER_STARTING;
+        char buf[DURATION_STRING_MAX];
+
+        log_event(LOG_WARNING,
+                        (.message_id = MESSAGE_ID_WORKER_KILLED, .worker = w->slot, .worker_pid = w->pid,
+                                        .generation = w->generation),
+                        "Worker %u (pid %d) %s within %s, killing it.", w->slot, w->pid,
+                        starting ? "did not get ready" : "did not finish",
+                        duration_to_string(starting ? w->start_timeout_usec : w->stop_timeout_usec, buf));
+        worker_kill(w, starting ? WORKER_KILL_START_TIMEOUT : WORKER_KILL_STOP_TIMEOUT);
+        return 0;
+}
+
+/* A deadline that cannot be set is no reason to give the worker up. */
+static void worker_set_deadline(Worker *w, uint64_t timeout_usec) {
+        int r;
+
+        w->deadline = sd_event_source_disable_unref(w->deadline);
+        if (timeout_usec == USEC_INFINITY)
+                return;
+        r = sd_event_add_time_relative(w->environment->event, &w->deadline, CLOCK_MONOTONIC, timeout_usec, 0,
+                        on_deadline, w);
+        if (r < 0)
+                log_warning_errno(r, "Failed to set a deadline for worker %u: %m", w->slot);
+}
+
+static int on_exit_of_child(muster_child *child, int code, int status, void *userdata) {
+        Worker *w = userdata;
+
+        worker_set_deadline(w, USEC_INFINITY);
+        w->exit_code = code;
+        w->exit_status = status;
+        w->exited_usec = clock_now_usec();
+        worker_set_state(w, WORKER_EXITED);
+        w->environment->on_exit(w, w->environment->userdata);
+        return 0;
+}
+
+static int spawn(Worker *w, const Command *command) {
+        const WorkerEnvironment *e = w->environment;
+        size_t n = 0, n_fds = 3 + e->listeners->n + 2;
+        _cleanup_close_ int null_fd = -EBADF;
+        _cleanup_free_ int *fds = NULL;
+
+        null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+        if (null_fd < 0)
+                return -errno;
+        fds = calloc(n_fds, sizeof(int));
+        if (!fds)
+                return -ENOMEM;
+
+        fds[n++] = null_fd;
+        fds[n++] = STDOUT_FILENO;
+        fds[n++] = STDERR_FILENO;
+        for (size_t i = 0; i < e->listeners->n; i++)
+                fds[n++] = e->listeners->items[i].fd;
+        fds[n++] = e->board->fd;
+        fds[n++] = e->board->bell_fd;
+        assert(n == n_fds);
+
+        muster_spawn_options options = MUSTER_SPAWN_OPTIONS_INIT;
+        options.program = command->program;
+        options.argv = command->argv;
+        options.env = command->env;
+        options.fds = fds;
+        options.n_fds = n_fds;
+        options.flags = MUSTER_SPAWN_DIE_WITH_PARENT;
+        return muster_spawn(e->event, &options, on_exit_of_child, w, &w->child);
+}
+
+int worker_start(const WorkerEnvironment *environment, const Config *config, unsigned slot,
+                uint64_t generation, unsigned cell_index, Worker **ret) {
+        _cleanup_(command_freep) Command *command = NULL;
+        _cleanup_(worker_freep) Worker *w = NULL;
+        int r;
+
+        w = calloc(1, sizeof(*w));
+        if (!w)
+                return -ENOMEM;
+        *w = (Worker){
+                .slot = slot,
+                .generation = generation,
+                .started_usec = clock_now_usec(),
+                .cell_index = cell_index,
+                .cell = environment->board->cells + cell_index,
+                .environment = environment,
+                .start_timeout_usec = config->workers_start_timeout_usec,
+                .stop_timeout_usec = config->workers_stop_timeout_usec,
+        };
+        list_init(&w->node);
+        board_cell_reset(w->cell);
+
+        CommandIdentity identity = {
+                .app = environment->app,
+                .slot = slot,
+                .generation = generation,
+                .n_sockets = environment->listeners->n,
+                .socket_names = environment->listeners->names,
+                .board_cell = cell_index,
+        };
+        r = command_new(config, &identity, &command);
+        if (r < 0)
+                return r;
+        r = spawn(w, command);
+        if (r < 0)
+                return r;
+
+        w->pid = muster_child_get_pid(w->child);
+        worker_set_deadline(w, w->start_timeout_usec);
+        *ret = TAKE_PTR(w);
+        return 0;
+}
+
+void worker_set_ready(Worker *w) {
+        worker_set_state(w, WORKER_READY);
+        worker_set_deadline(w, USEC_INFINITY);
+}
+
+void worker_set_retiring(Worker *w) {
+        worker_set_state(w, WORKER_RETIRING);
+        w->retired = true;
+        worker_set_deadline(w, w->stop_timeout_usec);
+}
+
+void worker_retire(Worker *w) {
+        if (w->state == WORKER_RETIRING || w->state == WORKER_EXITED)
+                return;
+        (void) muster_child_kill(w->child, SIGTERM); /* ESRCH: its exit is on the way to us */
+        worker_set_retiring(w);
+}
+
+void worker_kill(Worker *w, WorkerKill why) {
+        if (w->state == WORKER_EXITED)
+                return;
+        w->kill = why;
+        if (w->state != WORKER_RETIRING)
+                worker_set_state(w, WORKER_RETIRING);
+        worker_set_deadline(w, USEC_INFINITY);
+        (void) muster_child_kill(w->child, SIGKILL);
+}
+
+const char *worker_exit_to_string(const Worker *w, char buf[static WORKER_EXIT_STRING_MAX]) {
+        char reason[BOARD_REASON_SIZE], timeout[DURATION_STRING_MAX];
+        const char *name;
+
+        board_cell_get_reason(w->cell, reason);
+        switch (w->kill) {
+        case WORKER_KILL_START_TIMEOUT:
+                snprintf(buf, WORKER_EXIT_STRING_MAX, "was killed: not ready within %s",
+                                duration_to_string(w->start_timeout_usec, timeout));
+                return buf;
+        case WORKER_KILL_STOP_TIMEOUT:
+                snprintf(buf, WORKER_EXIT_STRING_MAX, "was killed: not finished within %s",
+                                duration_to_string(w->stop_timeout_usec, timeout));
+                return buf;
+        case WORKER_KILL_ABANDONED:
+                snprintf(buf, WORKER_EXIT_STRING_MAX, "was killed: not needed any more");
+                return buf;
+        case WORKER_KILL_NONE:
+                break;
+        }
+
+        if (w->exit_code == CLD_EXITED) {
+                snprintf(buf, WORKER_EXIT_STRING_MAX, "exited with status %d%s%s", w->exit_status,
+                                *reason ? ": " : "", reason);
+                return buf;
+        }
+        name = sigabbrev_np(w->exit_status);
+        snprintf(buf, WORKER_EXIT_STRING_MAX, "was killed by signal %d%s%s%s", w->exit_status,
+                        name ? ", SIG" : "", name ? name : "",
+                        w->exit_code == CLD_DUMPED ? ", and dumped core" : "");
+        return buf;
+}
