@@ -177,7 +177,7 @@ void config_schema_print_reference(FILE *f) {
         for (const ConfigKey *k = config_keys; k < config_keys + n_config_keys; k++) {
                 if (!group || strcmp(group, k->group) != 0) {
                         group = k->group;
-                        fprintf(f, "## The group *%s*\n\n", group);
+                        fprintf(f, "## The group %s\n\n", group);
                 }
                 fprintf(f, "*%s*\n\t%s\n\n\tTakes %s. Default: *%s*.\n\n", k->name, k->help,
                                 config_key_expected(k, expected), k->fallback);
