@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: MIT */
+/* The loop; see loop.h.
+ *
+ * All workers wait on the same listening sockets. EPOLLEXCLUSIVE wakes one of them, always the one at the
+ * head of the queue; leaving and joining after every few accepts moves this worker to its end, which alone
+ * spreads connections evenly and has no state in which nobody accepts: a worker that is stopped or busy is
+ * not in the queue.
+ *
+ * Interest is level-triggered: a turn may stop wherever it likes, what is left wakes the loop up again. */
+
+#include "worker/loop.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "basic/clock.h"
+#include "basic/fd.h"
+#include "basic/log.h"
+#include "basic/macro.h"
+#include "http/connection.h"
+
+#define FIRST_FD 3
+
+#define EVENTS_MAX      64
+#define ACCEPTS_MAX     64 /* in a row, before connections get their turn */
+#define ACCEPTS_PER_ADD 16 /* see ACCEPT in the design: steady arrivals differ by a few per cent */
+
+#define RETRY_USEC   (1 * USEC_PER_SEC)
+#define ORPHAN_DRAIN (5 * USEC_PER_SEC)
+
+/* A connection and what epoll was told about it. Listeners are told from clients by their index instead of a
+ * pointer. */
+typedef struct Client {
+        Connection connection;
+        uint32_t events;
+} Client;
+
+static volatile sig_atomic_t terminate_requested;
+
+static void on_terminate(int signo) {
+        terminate_requested = 1;
+}
+
+void loop_block_signals(void) {
+        const struct sigaction terminate = { .sa_handler = on_terminate },
+                               ignore = { .sa_handler = SIG_IGN };
+        sigset_t mask;
+
+        /* The mask is set, not added to: whatever was blocked in the parent is not our business. */
+        sigemptyset(&mask);
+        sigaddset(&mask, SIGTERM);
+        (void) sigprocmask(SIG_SETMASK, &mask, NULL);
+        (void) sigaction(SIGTERM, &terminate, NULL);
+
+        (void) sigaction(SIGPIPE, &ignore, NULL); /* sendfile(2) has no flag against it */
+        (void) sigaction(SIGHUP, &ignore, NULL);  /* reload is for the master */
+        (void) sigaction(SIGINT, &ignore, NULL);  /* so is ^C, which the terminal sends to all */
+}
+
+static int loop_epoll(Loop *l, int op, int fd, uint32_t events, uint64_t data) {
+        struct epoll_event ev = { .events = events, .data.u64 = data };
+
+        return epoll_ctl(l->epoll_fd, op, fd, &ev) < 0 ? -errno : 0;
+}
+
+static int listener_add(Loop *l, Listener *li) {
+        return loop_epoll(
+                        l, EPOLL_CTL_ADD, li->fd, EPOLLIN | EPOLLEXCLUSIVE, (uint64_t) (li - l->listeners));
+}
+
+/* Leaves the kernel's queue to the siblings. */
+static void loop_stop_listening(Loop *l) {
+        if (!l->listening)
+                return;
+        l->listening = false;
+        for (unsigned i = 0; i < l->n_listeners; i++)
+                if (!l->listeners[i].broken)
+                        (void) loop_epoll(l, EPOLL_CTL_DEL, l->listeners[i].fd, 0, 0);
+}
+
+static void loop_pause(Loop *l) {
+        loop_stop_listening(l);
+        l->retry_at = l->server.now + RETRY_USEC;
+}
+
+static void loop_start_listening(Loop *l) {
+        int r;
+
+        if (l->listening || l->server.draining || l->server.n_connections >= l->max_connections)
+                return;
+        l->listening = true;
+        l->retry_at = USEC_INFINITY;
+        for (unsigned i = 0; i < l->n_listeners; i++) {
+                if (l->listeners[i].broken)
+                        continue;
+                r = listener_add(l, l->listeners + i);
+                if (r < 0 && r != -EEXIST) {
+                        loop_pause(l);
+                        return;
+                }
+        }
+}
+
+static int listener_init(Listener *li, int fd) {
+        int value = 0, r;
+        socklen_t n = sizeof(value);
+
+        *li = (Listener){ .fd = fd };
+        if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &value, &n) < 0)
+                return log_error_errno(-errno, "Descriptor %d of LISTEN_FDS is not a socket: %m", fd);
+        if (!value)
+                return log_error_errno(
+                                -EINVAL, "Descriptor %d of LISTEN_FDS is not a listening socket.", fd);
+        n = sizeof(value);
+        if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &value, &n) < 0)
+                return log_error_errno(-errno, "Failed to look at descriptor %d of LISTEN_FDS: %m", fd);
+        li->tcp = value == IPPROTO_TCP;
+
+        /* One that blocks would hold the whole worker as soon as a sibling is quicker. */
+        r = fd_set_nonblock(fd, true);
+        if (r >= 0)
+                r = fd_set_cloexec(fd, true);
+        if (r < 0)
+                return log_error_errno(r, "Failed to prepare descriptor %d of LISTEN_FDS: %m", fd);
+        return 0;
+}
+
+static int loop_init_listeners(Loop *l, unsigned n) {
+        int r;
+
+        l->listeners = calloc(n, sizeof(Listener));
+        if (!l->listeners)
+                return log_oom();
+        for (; l->n_listeners < n; l->n_listeners++) {
+                r = listener_init(l->listeners + l->n_listeners, FIRST_FD + (int) l->n_listeners);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static void loop_set_time(Loop *l) {
+        struct timespec ts;
+
+        clock_gettime(CLOCK_REALTIME_COARSE, &ts);
+        server_set_time(&l->server, clock_now_usec(), ts.tv_sec);
+}
+
+int loop_init(Loop *l, const Board *board, BoardCell *cell, unsigned n_listeners, unsigned max_connections,
+                const ServerSettings *settings, const Handler *handler) {
+        int r;
+
+        *l = (Loop){
+                .epoll_fd = -EBADF,
+                .board = board,
+                .cell = cell,
+                .max_connections = max_connections,
+                .retry_at = USEC_INFINITY,
+                .end_at = USEC_INFINITY,
+                .parent = getppid(),
+        };
+        server_init(&l->server, settings, handler, cell);
+        loop_set_time(l);
+
+        r = loop_init_listeners(l, n_listeners);
+        if (r < 0)
+                return r;
+        l->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+        if (l->epoll_fd < 0)
+                return log_error_errno(-errno, "Failed to create an epoll instance: %m");
+        loop_start_listening(l);
+        return 0;
+}
+
+static void loop_close_client(Loop *l, Client *client) {
+        connection_done(&client->connection);
+        free(client);
+        loop_start_listening(l); /* if it was the lack of room that stopped it */
+}
+
+/* The rest is closed by force: the time is over. */
+static void loop_close_all(Loop *l) {
+        for (int i = 0; i < _TIMEOUT_MAX; i++)
+                while (!list_empty(&l->server.timeouts[i])) {
+                        Timeout *t = list_entry(l->server.timeouts[i].next, Timeout, node);
+                        loop_close_client(l, CONTAINER_OF(connection_from_timeout(t), Client, connection));
+                }
+}
+
+void loop_done(Loop *l) {
+        l->server.draining = true;
+        loop_close_all(l);
+        server_done(&l->server);
+        free(l->listeners);
+        l->epoll_fd = safe_close(l->epoll_fd);
+}
+
+/* Does what the connection wants next. @op: EPOLL_CTL_MOD, or EPOLL_CTL_ADD for one that epoll does not know
+ * yet. */
+static void loop_apply(Loop *l, Client *client, int op, ConnectionWant want) {
+        uint32_t events = want == CONNECTION_WANT_WRITE ? EPOLLOUT : EPOLLIN;
+
+        if (want != CONNECTION_WANT_CLOSE && client->events != events) {
+                if (loop_epoll(l, op, client->connection.fd, events, (uint64_t) (uintptr_t) client) < 0)
+                        want = CONNECTION_WANT_CLOSE;
+                client->events = events;
+        }
+        if (want == CONNECTION_WANT_CLOSE)
+                loop_close_client(l, client);
+}
+
+/* The request has mostly arrived together with the connection, so it is tried at once. */
+static void loop_add_client(Loop *l, const Listener *li, int fd) {
+        static const int one = 1;
+        Client *client = malloc(sizeof(Client));
+
+        if (!client) {
+                safe_close(fd);
+                return;
+        }
+        if (li->tcp)
+                (void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+        client->events = 0;
+        connection_init(&client->connection, &l->server, fd);
+        loop_apply(l, client, EPOLL_CTL_ADD, connection_ready(&client->connection));
+}
+
+static void listener_rotate(Loop *l, Listener *li) {
+        li->n_accepted = 0;
+        (void) loop_epoll(l, EPOLL_CTL_DEL, li->fd, 0, 0);
+        if (listener_add(l, li) < 0)
+                loop_pause(l);
+}
+
+static void listener_failed(Loop *l, Listener *li, int error) {
+        switch (error) {
+        case EMFILE:
+        case ENFILE:
+        case ENOBUFS:
+        case ENOMEM:
+                /* The connection stays in the queue and the socket stays readable. A close of ours ends the
+                 * lack, or somebody else's, about which nobody tells us. */
+                log_warning_errno(-error, "Not accepting connections for now: %m");
+                loop_pause(l);
+                break;
+        case EBADF:
+        case EINVAL:
+        case ENOTSOCK:
+        case EOPNOTSUPP:
+                log_error_errno(-error, "Listening socket %d is unusable: %m", li->fd);
+                li->broken = true;
+                (void) loop_epoll(l, EPOLL_CTL_DEL, li->fd, 0, 0);
+                break;
+        default:
+                break; /* an error of that one connection (accept(2), "Error handling"): the next may be fine
+                        */
+        }
+}
+
+static void loop_accept(Loop *l, Listener *li) {
+        for (int i = 0; i < ACCEPTS_MAX && l->listening && !li->broken; i++) {
+                int fd = accept4(li->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+                if (fd < 0) {
+                        if (errno == EAGAIN)
+                                return;
+                        listener_failed(l, li, errno);
+                        continue;
+                }
+                loop_add_client(l, li, fd);
+                if (l->server.n_connections >= l->max_connections)
+                        loop_stop_listening(l);
+                else if (++li->n_accepted >= ACCEPTS_PER_ADD)
+                        listener_rotate(l, li);
+        }
+}
+
+/* What was accepted is answered, the rest of the queue belongs to others. */
+static void loop_drain(Loop *l) {
+        /* The master's end sends the same signal (PR_SET_PDEATHSIG): then nobody is left to set a limit. */
+        if (getppid() != l->parent && l->end_at == USEC_INFINITY)
+                l->end_at = l->server.now + ORPHAN_DRAIN;
+        if (l->server.draining)
+                return;
+        loop_stop_listening(l);
+        l->retry_at = USEC_INFINITY;
+        server_drain(&l->server);
+        board_cell_set_state(l->board, l->cell, BOARD_DRAINING);
+}
+
+static void loop_dispatch(Loop *l, const struct epoll_event *ev) {
+        if (ev->data.u64 < l->n_listeners) {
+                if (l->listening)
+                        loop_accept(l, l->listeners + ev->data.u64);
+                return;
+        }
+
+        Client *client = (Client *) (uintptr_t) ev->data.u64;
+        loop_apply(l, client, EPOLL_CTL_MOD, connection_ready(&client->connection));
+}
+
+static void loop_expire(Loop *l) {
+        Timeout *t;
+
+        while ((t = server_next_expired(&l->server))) {
+                Connection *c = connection_from_timeout(t);
+                loop_apply(l, CONTAINER_OF(c, Client, connection), EPOLL_CTL_MOD, connection_expired(c));
+        }
+        if (l->retry_at <= l->server.now)
+                loop_start_listening(l);
+}
+
+static int loop_timeout_msec(const Loop *l) {
+        uint64_t deadline = MIN(server_next_deadline(&l->server), MIN(l->retry_at, l->end_at));
+        uint64_t now = l->server.now;
+
+        if (deadline == USEC_INFINITY)
+                return -1;
+        if (deadline <= now)
+                return 0;
+        return (int) MIN((deadline - now + USEC_PER_MSEC - 1) / USEC_PER_MSEC, (uint64_t) INT_MAX);
+}
+
+static bool loop_is_finished(const Loop *l) {
+        return l->server.draining && (l->server.n_connections == 0 || l->server.now >= l->end_at);
+}
+
+int loop_run(Loop *l) {
+        struct epoll_event events[EVENTS_MAX];
+        sigset_t none;
+
+        sigemptyset(&none);
+        while (!loop_is_finished(l)) {
+                int n = epoll_pwait(l->epoll_fd, events, EVENTS_MAX, loop_timeout_msec(l), &none);
+                if (n < 0 && errno != EINTR)
+                        return log_error_errno(-errno, "Failed to wait for events: %m");
+
+                loop_set_time(l);
+                if (terminate_requested) {
+                        terminate_requested = 0;
+                        loop_drain(l);
+                }
+                for (int i = 0; i < n; i++)
+                        loop_dispatch(l, events + i);
+                loop_expire(l);
+        }
+        return 0;
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The outer loop of a native worker: raw epoll over listeners and connections. */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "board/board.h"
+#include "http/server.h"
+
+typedef struct Listener {
+        int fd;
+        bool tcp;
+        bool broken;         /* failed for good: not listened to any more */
+        unsigned n_accepted; /* since it moved to the end of the queue */
+} Listener;
+
+typedef struct Loop {
+        int epoll_fd;
+        const Board *board; /* borrowed, with the cell */
+        BoardCell *cell;
+        Listener *listeners;
+        unsigned n_listeners;
+        unsigned max_connections;
+        bool listening;
+        uint64_t retry_at; /* to listen again, when something lacked; else USEC_INFINITY */
+        uint64_t end_at;   /* of a drain that nobody watches over; else USEC_INFINITY */
+        pid_t parent;
+        Server server;
+} Loop;
+
+/* Blocks SIGTERM, which is the order to drain, everywhere but in the wait of loop_run(), and ignores what
+ * must not end a worker. To be called first of all. */
+void loop_block_signals(void);
+
+/* Listens on the descriptors 3 … 3 + @n_listeners - 1. Failures are logged. */
+int loop_init(Loop *l, const Board *board, BoardCell *cell, unsigned n_listeners, unsigned max_connections,
+                const ServerSettings *settings, const Handler *handler);
+void loop_done(Loop *l);
+
+/* Serves until it was told to drain and all connections are closed. */
+int loop_run(Loop *l);

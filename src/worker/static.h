@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The handler of kind "static": the files of a folder, and /whoami. */
+
+#include <stdbool.h>
+
+#include "http/file.h"
+#include "http/handler.h"
+#include "worker/options.h"
+
+typedef struct StaticSite {
+        FileRoot root;
+        bool whoami;
+        const Identity *identity; /* borrowed */
+} StaticSite;
+
+/* A Handler's answer() with a StaticSite as its userdata. */
+int static_answer(void *userdata, const HandlerCall *call, Response *response);
