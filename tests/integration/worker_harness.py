@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: MIT
+"""Starts a real muster-worker the way musterd does, and talks to it.
+
+The harness is the master: it makes the board (a memfd), the bell (an eventfd) and the listening sockets. Readiness is told
+by the bell, an exit by a pidfd; nothing here sleeps.
+"""
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import select
+import signal
+import socket
+import struct
+import time
+
+BUILD_DIR = pathlib.Path(os.environ.get("MUSTER_BUILD_DIR", pathlib.Path(__file__).resolve().parents[2] / "build"))
+BINARY = pathlib.Path(os.environ.get("MUSTER_WORKER_BINARY", BUILD_DIR / "src/worker/muster-worker"))
+
+CELL_SIZE = 256  # BoardCell, board/board.h
+CELLS = 1024
+CELL = 7  # any will do
+STARTING, READY, DRAINING = 0, 1, 2
+DEADLINE = 20  # seconds that nothing here may take; a failure, not a measure
+
+HIGH_FD = 100  # where descriptors wait until they are moved to their numbers in the child
+
+
+def high(fd):
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
+
+
+class Answer:
+    """One parsed response."""
+
+    def __init__(self, status, headers, body):
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    @property
+    def closes(self):
+        return self.headers.get("connection", "").lower() == "close"
+
+
+class Client:
+    """A connection that keeps what it has read too much."""
+
+    def __init__(self, sock):
+        self.sock = sock
+        self.sock.settimeout(DEADLINE)
+        self.buffer = b""
+
+    def send(self, data):
+        self.sock.sendall(data)
+
+    def request(self, target="/", method="GET", version="1.1", headers=(), body=b""):
+        lines = [f"{method} {target} HTTP/{version}", "Host: test", *headers, "", ""]
+        self.send("\r\n".join(lines).encode("latin-1") + body)
+        return self.answer(head=method == "HEAD")
+
+    def fill(self):
+        data = self.sock.recv(65536)
+        self.buffer += data
+        return bool(data)
+
+    def answer(self, head=False):
+        while b"\r\n\r\n" not in self.buffer:
+            if not self.fill():
+                raise EOFError(self.buffer)
+        head_text, self.buffer = self.buffer.split(b"\r\n\r\n", 1)
+        lines = head_text.decode("latin-1").split("\r\n")
+        assert lines[0].startswith("HTTP/1.1 "), lines[0]
+        status = int(lines[0].split(" ")[1])
+        headers = {}
+        for line in lines[1:]:
+            name, value = line.split(": ", 1)
+            assert name.lower() not in headers, f"{name} twice"
+            headers[name.lower()] = value
+        size = 0 if head or status == 304 else int(headers["content-length"])
+        while len(self.buffer) < size:
+            if not self.fill():
+                raise EOFError(f"{len(self.buffer)} of {size} bytes")
+        body, self.buffer = self.buffer[:size], self.buffer[size:]
+        return Answer(status, headers, body)
+
+    def at_end(self):
+        """True when the server closed without another byte and without a reset."""
+        return self.buffer == b"" and self.sock.recv(1) == b""
+
+    def close(self):
+        self.sock.close()
+
+    def reset(self):
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+
+class Worker:
+    def __init__(self, directory, *options, unix_path=None, environment=None, wrapper=(), backlog=2048):
+        self.unix_path = unix_path
+        self.listeners = [socket.create_server(("127.0.0.1", 0), backlog=backlog)]
+        if unix_path:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            sock.bind(str(unix_path))
+            sock.listen(64)
+            self.listeners.append(sock)
+        for sock in self.listeners:
+            sock.setblocking(False)
+        self.address = self.listeners[0].getsockname()
+        self.board = os.memfd_create("board")
+        os.ftruncate(self.board, CELLS * CELL_SIZE)
+        self.bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.status = None
+        self.argv = [*map(str, wrapper), str(BINARY), f"--directory={directory}", *options]
+        self.pid = self._spawn(environment or {})
+        self.pidfd = os.pidfd_open(self.pid)
+
+    def environment(self):
+        n = len(self.listeners)
+        return {
+            "PATH": os.environ["PATH"],
+            "MUSTER_APP": "default",
+            "MUSTER_WORKER": "3",
+            "MUSTER_GENERATION": "5",
+            "LISTEN_FDS": str(n),
+            "LISTEN_FDNAMES": ":".join(["http"] * n),
+            "MUSTER_BOARD_FD": str(3 + n),
+            "MUSTER_BELL_FD": str(4 + n),
+            "MUSTER_BOARD_CELL": str(CELL),
+            **{k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")},
+        }
+
+    def _spawn(self, changes):
+        env = {**self.environment(), **changes}
+        env = {k: v for k, v in env.items() if v is not None}
+        fds = [high(fd) for fd in [*(s.fileno() for s in self.listeners), self.board, self.bell]]
+        actions = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
+        actions += [(os.POSIX_SPAWN_DUP2, fd, 3 + i) for i, fd in enumerate(fds)]
+        try:
+            return os.posix_spawnp(self.argv[0], self.argv, env, file_actions=actions)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def cell(self):
+        """state, connections, accepted, requests"""
+        return struct.unpack("=IIQQ", os.pread(self.board, 24, CELL * CELL_SIZE))
+
+    def reason(self):
+        return os.pread(self.board, 192, CELL * CELL_SIZE + 24).split(b"\0", 1)[0].decode()
+
+    @property
+    def state(self):
+        return self.cell()[0]
+
+    @property
+    def connections(self):
+        return self.cell()[1]
+
+    def wait_state(self, state):
+        while self.state != state:
+            ready, _, _ = select.select([self.bell, self.pidfd], [], [], DEADLINE)
+            assert ready, "the bell did not ring"
+            if self.bell in ready:
+                os.eventfd_read(self.bell)
+            elif self.state != state:
+                raise AssertionError(f"the worker exited: {self.wait_exit()}")
+        return self
+
+    def wait_exit(self):
+        """The exit code; negative: the signal."""
+        if self.status is None:
+            ready, _, _ = select.select([self.pidfd], [], [], DEADLINE)
+            assert ready, "the worker did not exit"
+            _, status = os.waitpid(self.pid, 0)
+            self.status = os.waitstatus_to_exitcode(status)
+        return self.status
+
+    def wait_until(self, condition):
+        """For what has no event of its own, such as a counter on the board."""
+        end = time.monotonic() + DEADLINE
+        while not condition():
+            assert time.monotonic() < end, "it did not happen"
+            select.select([self.pidfd], [], [], 0.002)
+
+    def kill(self, signo=signal.SIGTERM):
+        signal.pidfd_send_signal(self.pidfd, signo)
+
+    def connect(self, unix=False, rcvbuf=None):
+        sock = socket.socket(socket.AF_UNIX if unix else socket.AF_INET, socket.SOCK_STREAM)
+        if rcvbuf:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
+        sock.settimeout(DEADLINE)
+        sock.connect(str(self.unix_path) if unix else self.address)
+        return Client(sock)
+
+    def get(self, target="/", **kwargs):
+        with contextlib.closing(self.connect()) as client:
+            return client.request(target, **kwargs)
+
+    def raw(self, data):
+        """Sends bytes and returns the one answer, after which the server must close."""
+        with contextlib.closing(self.connect()) as client:
+            client.send(data)
+            answer = client.answer()
+            assert answer.closes and client.at_end()
+            return answer
+
+    def fds(self):
+        return sorted(os.listdir(f"/proc/{self.pid}/fd"), key=int)
+
+    def smaps(self, field):
+        for line in pathlib.Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith(field + ":"):
+                return int(line.split()[1])
+        raise KeyError(field)
+
+    def close(self):
+        if self.status is None:
+            self.kill(signal.SIGKILL)
+            self.wait_exit()
+        for sock in self.listeners:
+            sock.close()
+        for fd in (self.board, self.bell, self.pidfd):
+            os.close(fd)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.close()
