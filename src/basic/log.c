@@ -3,14 +3,17 @@
 
 #include "basic/log.h"
 
+#define SD_JOURNAL_SUPPRESS_LOCATION /* CODE_FILE= and so on are our own; else sd_journal_sendv is a macro */
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <systemd/sd-journal.h>
 #include <unistd.h>
 
-#include "basic/journal.h"
 #include "basic/parse.h"
 
 #define LOG_LINE_MAX   2048
@@ -57,11 +60,20 @@ void log_set_generation(uint64_t generation) {
         log_state.context.generation = generation;
 }
 
+bool log_stderr_is_journal(void) {
+        const char *e = getenv("JOURNAL_STREAM");
+        unsigned long dev, ino;
+        struct stat st;
+
+        return e && sscanf(e, "%lu:%lu", &dev, &ino) == 2 && fstat(STDERR_FILENO, &st) == 0 &&
+               st.st_dev == dev && st.st_ino == ino;
+}
+
 void log_open(const LogContext *context) {
         const char *level = getenv("MUSTER_LOG_LEVEL");
 
         log_state.context = *context;
-        log_state.to_journal = journal_on_stderr();
+        log_state.to_journal = log_stderr_is_journal();
         log_state.colour = isatty(STDERR_FILENO) && !getenv("NO_COLOR");
         if (level) {
                 int l = log_level_from_string(level);
@@ -121,7 +133,7 @@ static int write_journal(int level, int error, const char *file, int line, const
         if (event->generation || c->generation)
                 fields_add(&f, "MUSTER_GENERATION=%" PRIu64,
                                 event->generation ? event->generation : c->generation);
-        return journal_sendv(f.iov, f.n);
+        return sd_journal_sendv(f.iov, f.n);
 }
 
 static void write_stderr(int level, const char *message) {

@@ -9,6 +9,7 @@
  * stderr, coloured when that is a terminal. `%m` in a format prints the error. */
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include <syslog.h>
@@ -35,6 +36,10 @@ typedef struct LogEvent {
 /* Chooses the journal or stderr, and the level from $MUSTER_LOG_LEVEL (emerg … debug or 0 … 7, default
  * info). */
 void log_open(const LogContext *context);
+
+/* Whether stderr is a stream of the journal, by the test of systemd.exec(5), $JOURNAL_STREAM. */
+bool log_stderr_is_journal(void);
+
 void log_set_generation(uint64_t generation);
 void log_set_max_level(int level);
 int log_level_from_string(const char *s);

@@ -8,16 +8,17 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <syslog.h>
+#include <systemd/sd-journal.h>
 #include <unistd.h>
 
 #include "basic/fd.h"
-#include "basic/journal.h"
+#include "basic/log.h"
 #include "basic/macro.h"
 
 /* Opened here and not in the master, so that journald knows this process as the sender: _PID is right from
  * the first byte, and so is _STREAM_ID. */
 static int open_journal_stream(const char *identifier) {
-        _cleanup_close_ int fd = journal_stream_fd(identifier, LOG_INFO, /* level_prefix= */ 1);
+        _cleanup_close_ int fd = sd_journal_stream_fd(identifier, LOG_INFO, /* level_prefix= */ 1);
         char value[64];
         struct stat st;
 
@@ -38,7 +39,7 @@ static int open_journal_stream(const char *identifier) {
 int stage_enter(const char *identifier) {
         char pid[16];
 
-        if (journal_on_stderr())
+        if (log_stderr_is_journal())
                 (void) open_journal_stream(
                                 identifier); /* the inherited stream is journald's too, and good enough */
 

@@ -8,10 +8,10 @@
 #include <stdarg.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "basic/fd.h"
+#include "master/activation.h"
 
 static _printf_(2, 3) int invalid(char **ret_error, const char *format, ...) {
         va_list ap;
@@ -80,27 +80,21 @@ static int adopt(Listener *l, int fd, const char *name, char **ret_error) {
         return 0;
 }
 
-static void strv_free(char **strv) {
-        for (char **s = strv; s && *s; s++)
-                free(*s);
-        free(strv);
-}
-
-static inline void strv_freep(char ***strv) {
-        strv_free(*strv);
-}
-
 /* Leaves l->n at 0 when systemd passed none. */
 static int open_from_systemd(Listeners *l, char **ret_error) {
-        _cleanup_(strv_freep) char **names = NULL;
+        _cleanup_(activation_names_freep) char **names = NULL;
         int r;
 
-        int n = sd_listen_fds_with_names(/* unset_environment= */ true, &names);
+        int n = activation_sockets(&names);
+        if (n == -ENOMEM)
+                return n;
+        if (n == -E2BIG)
+                return invalid(ret_error, "LISTEN_FDS: found too many sockets, expected at most %d",
+                                ACTIVATION_MAX);
         if (n < 0)
-                return invalid(ret_error, "LISTEN_FDS: cannot take over the sockets: %s", strerror(-n));
-        if (n > LISTENERS_MAX)
-                return invalid(ret_error, "LISTEN_FDS: found %d sockets, expected at most %d", n,
-                                LISTENERS_MAX);
+                return invalid(ret_error,
+                                "LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES: cannot take over the sockets: %s",
+                                strerror(-n));
 
         l->items = calloc((size_t) MAX(n, 1), sizeof(Listener));
         if (!l->items)
@@ -109,7 +103,7 @@ static int open_from_systemd(Listeners *l, char **ret_error) {
                 Listener *item = l->items + l->n++;
 
                 item->fd = -EBADF;
-                r = adopt(item, SD_LISTEN_FDS_START + i, names[i], ret_error);
+                r = adopt(item, ACTIVATION_FIRST_FD + i, names[i], ret_error);
                 if (r != 0)
                         return r;
         }

@@ -22,13 +22,10 @@ typedef struct Listeners {
         char *names; /* all of them, joined by ':', as LISTEN_FDNAMES wants it */
 } Listeners;
 
-/* The most sockets one app may have; what a worker inherits has its limit in muster_spawn(). */
-#define LISTENERS_MAX 512
-
 /* There is no usable socket: an outcome for the caller to report. */
 #define LISTENERS_INVALID 1
 
-/* Takes the sockets from systemd (sd_listen_fds_with_names(3)), else binds those in @config. Sets O_NONBLOCK
+/* Takes the sockets from systemd (activation.h), else binds those in @config. Sets O_NONBLOCK
  * and O_CLOEXEC whatever the unit said. Returns 0; LISTENERS_INVALID with a text for the user in @ret_error;
  * or -ENOMEM. */
 int listeners_open(Listeners *l, const Config *config, char **ret_error);

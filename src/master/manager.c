@@ -614,14 +614,10 @@ Manager *manager_free(Manager *m) {
 static int manager_prepare(Manager *m) {
         int r;
 
-        r = sd_event_new(&m->event);
-        if (r < 0)
-                return r;
         r = board_init(&m->board);
         if (r < 0)
                 return r;
         m->environment = (WorkerEnvironment){
-                .event = m->event,
                 .app = m->app,
                 .listeners = &m->listeners,
                 .board = &m->board,
@@ -648,7 +644,7 @@ int manager_new(const char *app, Config *config, Listeners *listeners, Manager *
 
         r = manager_prepare(m);
         if (r < 0)
-                return log_error_errno(r, "Failed to prepare the event loop: %m");
+                return log_error_errno(r, "Failed to prepare the scoreboard: %m");
 
         m->config = config;
         m->listeners = *listeners;
@@ -657,19 +653,39 @@ int manager_new(const char *app, Config *config, Listeners *listeners, Manager *
         return 0;
 }
 
-int manager_run(Manager *m) {
+/* The event loop, and on it the worker that was started before. */
+static int manager_open_loop(Manager *m) {
         int r;
 
-        log_set_generation(m->generation);
-        /* The workers first: a client is waiting. */
-        for (unsigned i = 0; i < m->n_slots && m->state == MANAGER_STARTING; i++)
-                slot_fill(m->slots[i]);
+        r = sd_event_new(&m->event);
+        if (r < 0)
+                return r;
+        m->environment.event = m->event;
+        list_foreach (node, &m->workers) {
+                r = worker_watch(list_entry(node, Worker, node));
+                if (r < 0)
+                        return r;
+        }
+        return manager_add_sources(m);
+}
 
-        r = manager_add_sources(m);
+int manager_run(Manager *m) {
+        int first, r;
+
+        log_set_generation(m->generation);
+
+        /* One worker before everything else: a client is waiting, and libsystemd can be loaded meanwhile. */
+        first = manager_start_worker(m, m->slots[0], m->config, m->generation, &m->slots[0]->current);
+        r = manager_open_loop(m);
         if (r < 0)
                 return log_error_errno(r, "Failed to set up the event loop: %m");
+
         notify_extend_timeout(m->config->workers_start_timeout_usec + TIMEOUT_MARGIN_USEC);
         manager_notify(m, "");
+        if (first < 0)
+                manager_start_failed(m);
+        for (unsigned i = 1; i < m->n_slots && m->state == MANAGER_STARTING; i++)
+                slot_fill(m->slots[i]);
 
         r = sd_event_loop(m->event);
         if (r < 0)

@@ -121,7 +121,7 @@ static int spawn(Worker *w, const Command *command) {
         options.fds = fds;
         options.n_fds = n_fds;
         options.flags = MUSTER_SPAWN_DIE_WITH_PARENT;
-        return muster_spawn(e->event, &options, on_exit_of_child, w, &w->child);
+        return muster_spawn(/* event= */ NULL, &options, on_exit_of_child, w, &w->child);
 }
 
 int worker_start(const WorkerEnvironment *environment, const Config *config, unsigned slot,
@@ -162,9 +162,13 @@ int worker_start(const WorkerEnvironment *environment, const Config *config, uns
                 return r;
 
         w->pid = muster_child_get_pid(w->child);
-        worker_set_deadline(w, w->start_timeout_usec);
         *ret = TAKE_PTR(w);
         return 0;
+}
+
+int worker_watch(Worker *w) {
+        worker_set_deadline(w, w->start_timeout_usec);
+        return muster_child_attach(w->child, w->environment->event);
 }
 
 void worker_set_ready(Worker *w) {

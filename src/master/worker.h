@@ -68,9 +68,13 @@ struct Worker {
 };
 
 /* Starts the process. @cell_index is a free cell of the board, given back by the caller after worker_free().
- * Returns 0 or a negative errno, execve(2)'s own when the program cannot be executed. */
+ * Returns 0 or a negative errno, execve(2)'s own when the program cannot be executed. No event loop is
+ * needed yet: until worker_watch() the worker runs unwatched. */
 int worker_start(const WorkerEnvironment *environment, const Config *config, unsigned slot,
                 uint64_t generation, unsigned cell_index, Worker **ret);
+
+/* Watches a started worker on the environment's loop: its exit, and that it gets ready in time. */
+int worker_watch(Worker *w);
 
 Worker *worker_free(Worker *w);
 
