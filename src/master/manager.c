@@ -247,21 +247,27 @@ static int manager_take_cell(Manager *m, unsigned *ret) {
 
 static int manager_start_worker(
                 Manager *m, const Slot *s, const Config *config, uint64_t generation, Worker **ret) {
+        Worker *w = NULL;
         unsigned cell;
         int r;
 
         r = manager_take_cell(m, &cell);
         if (r >= 0) {
-                r = worker_start(&m->environment, config, s->id, generation, cell, ret);
-                if (r < 0)
+                r = worker_start(&m->environment, config, s->id, generation, cell, &w);
+                if (r >= 0 && m->event) /* else manager_open_loop() does it */
+                        r = worker_watch(w);
+                if (r < 0) {
+                        w = worker_free(w);
                         m->cell_used[cell] = false;
+                }
         }
         if (r < 0) {
                 snprintf(m->failure, sizeof(m->failure), "worker %u cannot be started: %s", s->id,
                                 strerror(-r));
                 return log_error_errno(r, "Failed to start worker %u: %m", s->id);
         }
-        list_append(&m->workers, &(*ret)->node);
+        list_append(&m->workers, &w->node);
+        *ret = w;
         return 0;
 }
 

@@ -167,8 +167,17 @@ int worker_start(const WorkerEnvironment *environment, const Config *config, uns
 }
 
 int worker_watch(Worker *w) {
+        int r;
+
+        r = muster_child_attach(w->child, w->environment->event);
+        if (r < 0) {
+                /* Nobody would ever hear of it. */
+                (void) muster_child_kill(w->child, SIGKILL);
+                (void) waitid(P_PID, (id_t) w->pid, &(siginfo_t){ 0 }, WEXITED);
+                return r;
+        }
         worker_set_deadline(w, w->start_timeout_usec);
-        return muster_child_attach(w->child, w->environment->event);
+        return 0;
 }
 
 void worker_set_ready(Worker *w) {

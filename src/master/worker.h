@@ -73,7 +73,8 @@ struct Worker {
 int worker_start(const WorkerEnvironment *environment, const Config *config, unsigned slot,
                 uint64_t generation, unsigned cell_index, Worker **ret);
 
-/* Watches a started worker on the environment's loop: its exit, and that it gets ready in time. */
+/* Watches a started worker on the environment's loop: its exit, and that it gets ready in time. Returns 0 or
+ * a negative errno; then the process is ended and reaped already. */
 int worker_watch(Worker *w);
 
 Worker *worker_free(Worker *w);
