@@ -99,20 +99,21 @@ static int too_long(const ParserScan *s) {
         return s->line == s->start ? 414 : 431;
 }
 
-/* Whether the first byte can begin a request at all. */
-static int check_first(const ParserScan *s, const char *buf, size_t n) {
-        if (n > s->start && !is_class(buf[s->start], TOKEN) && !(buf[s->start] == '\r' && s->start == 0))
-                return 400;
-        return PARSER_MORE;
+/* Whether what is there can begin a request at all. */
+static bool is_first(const ParserScan *s, const char *buf, size_t n) {
+        return n <= s->start || is_class(buf[s->start], TOKEN) || (buf[s->start] == '\r' && s->start == 0);
 }
 
 /* PARSER_DONE when s->seen is the end of the head. */
 static int find_end(ParserScan *s, const char *buf, size_t n, size_t max) {
         for (;;) {
+                if (!is_first(s, buf, n))
+                        return 400;
+
                 const char *lf = memchr(buf + s->seen, '\n', n - s->seen);
                 if (!lf) {
                         s->seen = (uint32_t) n;
-                        return n >= max ? too_long(s) : check_first(s, buf, n);
+                        return n >= max ? too_long(s) : PARSER_MORE;
                 }
 
                 uint32_t end = (uint32_t) (lf - buf);

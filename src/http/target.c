@@ -21,7 +21,7 @@ static int decode_char(const char **s, const char *end, char *ret) {
         if (*p != '%') {
                 *ret = *p;
                 *s = p + 1;
-                return 0;
+                return *p ? 0 : 400;
         }
         if (end - p < 3)
                 return 400;
@@ -91,12 +91,14 @@ int target_from_path(const TargetPath *path, char *buf, size_t size) {
         static const char digits[] = "0123456789ABCDEF";
         size_t n = 0;
 
-        if (size < 3 * path->length + 3)
+        if (size < 3)
                 return -ENOBUFS;
         buf[n++] = '/';
         for (size_t i = 0; i < path->length; i++) {
                 char c = path->text[i];
 
+                if (size - n < 5) /* an escape, the last slash, the end */
+                        return -ENOBUFS;
                 if (is_plain(c)) {
                         buf[n++] = c;
                         continue;
