@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+#include "worker/options.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <syslog.h>
+
+#include <cmocka.h>
+
+#include "basic/clock.h"
+#include "basic/log.h"
+#include "basic/macro.h"
+
+static Options options;
+
+static int parse(char *first, char *second) {
+        char *argv[] = { (char *) "muster-worker", first, second, NULL };
+
+        return options_parse(second ? 3 : 2, argv, &options);
+}
+
+/* The defaults are those of the documentation. */
+static void test_defaults(void **state) {
+        assert_int_equal(parse((char *) "--directory=/srv", NULL), OPTIONS_RUN);
+        assert_string_equal(options.directory, "/srv");
+        assert_false(options.whoami);
+        assert_int_equal(options.max_connections, 10000);
+        assert_int_equal(options.server.max_request_head, 16384);
+        assert_true(options.server.timeout_usec[TIMEOUT_IDLE] == 60 * USEC_PER_SEC);
+        assert_true(options.server.timeout_usec[TIMEOUT_REQUEST] == 10 * USEC_PER_SEC);
+        assert_true(options.server.timeout_usec[TIMEOUT_SEND] == 30 * USEC_PER_SEC);
+}
+
+/* Values have the forms of the configuration. */
+static void test_values(void **state) {
+        assert_int_equal(parse((char *) "--directory=/", (char *) "--idle-timeout=1min 30s"), OPTIONS_RUN);
+        assert_true(options.server.timeout_usec[TIMEOUT_IDLE] == 90 * USEC_PER_SEC);
+        assert_int_equal(parse((char *) "--directory=/", (char *) "--max-request-head=1M"), OPTIONS_RUN);
+        assert_int_equal(options.server.max_request_head, 1024 * 1024);
+}
+
+/* Nothing is run with a setting that was not understood. */
+static void test_refused(void **state) {
+        static const char *const bad[] = { "--idle-timeout=60", "--idle-timeout=2d",
+                "--max-request-head=1023", "--max-request-head=-1", "--max-connections=0",
+                "--max-connections=1K", "--what", "-x", "file" };
+
+        for (size_t i = 0; i < ELEMENTSOF(bad); i++)
+                assert_int_equal(parse((char *) "--directory=/", (char *) bad[i]), -EINVAL);
+        assert_int_equal(parse((char *) "--whoami", NULL), -EINVAL);
+        assert_int_equal(parse((char *) "--directory=", NULL), -EINVAL);
+}
+
+static void set_environment(const char *app, const char *worker, const char *generation, const char *fds) {
+        setenv("MUSTER_APP", app, 1);
+        setenv("MUSTER_WORKER", worker, 1);
+        setenv("MUSTER_GENERATION", generation, 1);
+        setenv("LISTEN_FDS", fds, 1);
+}
+
+/* Who this is comes from the environment, complete or not at all; the culprit is named. */
+static void test_identity(void **state) {
+        const char *variable = NULL;
+        Identity id;
+
+        set_environment("web", "2", "18446744073709551615", "1");
+        assert_int_equal(identity_from_environment(&id, &variable), 0);
+        assert_string_equal(id.app, "web");
+        assert_int_equal(id.worker, 2);
+        assert_true(id.generation == UINT64_MAX);
+        assert_int_equal(id.n_listeners, 1);
+
+        set_environment("we\"b", "2", "1", "1");
+        assert_int_equal(identity_from_environment(&id, &variable), -EINVAL);
+        assert_string_equal(variable, "MUSTER_APP");
+        set_environment("web", "2", "1", "0");
+        assert_int_equal(identity_from_environment(&id, &variable), -EINVAL);
+        assert_string_equal(variable, "LISTEN_FDS");
+        unsetenv("MUSTER_WORKER");
+        assert_int_equal(identity_from_environment(&id, &variable), -ENXIO);
+        assert_string_equal(variable, "MUSTER_WORKER");
+}
+
+int main(void) {
+        static const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_defaults),
+                cmocka_unit_test(test_values),
+                cmocka_unit_test(test_refused),
+                cmocka_unit_test(test_identity),
+        };
+        log_set_max_level(LOG_EMERG);
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
