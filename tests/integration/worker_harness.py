@@ -31,6 +31,16 @@ def high(fd):
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
 
 
+def inheritable():
+    """What this process itself was given by whoever started it, beyond the standard streams."""
+    with os.scandir("/proc/self/fd") as entries:
+        fds = [int(entry.name) for entry in entries]
+    for fd in fds:
+        with contextlib.suppress(OSError):
+            if fd > 2 and os.get_inheritable(fd):
+                yield fd
+
+
 class Answer:
     """One parsed response."""
 
@@ -137,6 +147,7 @@ class Worker:
         env = {k: v for k, v in env.items() if v is not None}
         fds = [high(fd) for fd in [*(s.fileno() for s in self.listeners), self.board, self.bell]]
         actions = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
+        actions += [(os.POSIX_SPAWN_CLOSE, fd) for fd in inheritable()]
         actions += [(os.POSIX_SPAWN_DUP2, fd, 3 + i) for i, fd in enumerate(fds)]
         try:
             return os.posix_spawnp(self.argv[0], self.argv, env, file_actions=actions)
@@ -231,3 +242,65 @@ class Worker:
 
     def __exit__(self, *exc):
         self.close()
+
+
+# What runs between the harness and the worker in some tests: `python3 worker_harness.py MODE… -- ARGV`.
+
+PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 22, 36, 38
+
+
+def prctl(*args):
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(*(ctypes.c_ulong(a) if isinstance(a, int) else a for a in args)) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def without_openat2(error):
+    """Installs the filter that RestrictSUIDSGID= would: openat2 fails with @error."""
+    import ctypes
+
+    openat2 = 437
+    program = b"".join(
+        struct.pack("=HBBI", *instruction)
+        for instruction in (
+            (0x20, 0, 0, 0),  # load the number of the call
+            (0x15, 0, 1, openat2),  # unless it is this one, go over the next
+            (0x06, 0, 0, 0x00050000 | error),  # SECCOMP_RET_ERRNO
+            (0x06, 0, 0, 0x7FFF0000),  # SECCOMP_RET_ALLOW
+        )
+    )
+    text = ctypes.create_string_buffer(program)
+    fprog = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(text)))
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    prctl(PR_SET_SECCOMP, 2, ctypes.byref(fprog))
+
+
+def wrapper(*mode):
+    import sys
+
+    return (sys.executable, __file__, *map(str, mode), "--")
+
+
+def main(argv):
+    split = argv.index("--")
+    mode, command = argv[:split], argv[split + 1 :]
+    if mode[0] == "without-openat2":
+        without_openat2(int(mode[1]))
+    elif mode[0] == "nofile":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_NOFILE, (int(mode[1]), int(mode[1])))
+    elif mode[0] == "master":  # stays as the parent, until it is killed
+        if os.fork():
+            os.wait()
+            return
+        prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+    os.execvp(command[0], command)
+
+
+if __name__ == "__main__":
+    import sys
+
+    main(sys.argv[1:])
