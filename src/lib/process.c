@@ -14,8 +14,8 @@
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -35,6 +35,7 @@ struct muster_child {
         pid_t pid;
         int pidfd;
         sd_event_source *source; /* NULL: not watched (yet), or reaped */
+        bool reaped;
         muster_child_exit_handler_t handler;
         void *userdata;
 };
@@ -88,10 +89,10 @@ static int launch_place_fds(Launch *l) {
                         return -errno;
         }
 
-        /* A descriptor that somebody opened without O_CLOEXEC must not leak either. EPERM, ENOSYS: an old
-         * kernel or a filter; then O_CLOEXEC at birth has to be enough. */
+        /* A descriptor that somebody opened without O_CLOEXEC must not leak either. ENOSYS, EINVAL, EPERM: a
+         * kernel before 5.9, one before 5.11, or a filter; then O_CLOEXEC at birth has to be enough. */
         if (syscall(SYS_close_range, (unsigned) l->n_fds, ~0U, 1U << 2 /* CLOSE_RANGE_CLOEXEC */) < 0 &&
-                        errno != ENOSYS && errno != EPERM)
+                        errno != ENOSYS && errno != EINVAL && errno != EPERM)
                 return -errno;
         return 0;
 }
@@ -178,6 +179,7 @@ static int on_child_exit(sd_event_source *source, int fd, uint32_t revents, void
                 return 0;
 
         child->source = sd_event_source_disable_unref(child->source);
+        child->reaped = true;
         if (child->handler)
                 (void) child->handler(child, si.si_code, si.si_status, child->userdata);
         return 0;
@@ -189,6 +191,8 @@ _public_ int muster_child_attach(muster_child *child, sd_event *event) {
 
         if (child->source)
                 return -EBUSY;
+        if (child->reaped)
+                return -ESRCH;
         return sd_event_add_io(event, &child->source, child->pidfd, EPOLLIN, on_child_exit, child);
 }
 
@@ -203,16 +207,17 @@ static int check_options(const muster_spawn_options *o) {
 }
 
 static int spawn(const muster_spawn_options *o, muster_child *child) {
-        static const int standard[] = { STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO };
-        const int *fds = o->fds ? o->fds : standard;
-        size_t n_fds = o->fds ? o->n_fds : ELEMENTSOF(standard);
+        size_t n_fds = o->fds ? o->n_fds : STDERR_FILENO + 1;
         char *argv[] = { (char *) o->program, NULL };
 
         _cleanup_free_ int *copy = calloc(MAX(n_fds, 1U), sizeof(int));
         if (!copy)
                 return -ENOMEM;
-        if (n_fds > 0)
-                memcpy(copy, fds, n_fds * sizeof(int));
+        for (size_t i = 0; i < n_fds; i++)
+                if (o->fds)
+                        copy[i] = o->fds[i];
+                else /* a service may have been started without a standard stream */
+                        copy[i] = fcntl((int) i, F_GETFD) < 0 ? -EBADF : (int) i;
 
         Launch l = {
                 .program = o->program,

@@ -80,7 +80,8 @@ typedef struct muster_spawn_options {
 int muster_spawn(sd_event *event, const muster_spawn_options *options, muster_child_exit_handler_t handler,
                 void *userdata, muster_child **ret_child);
 
-/** Watches a child that was started without a loop. -EBUSY: it is watched already. */
+/** Watches a child that was started without a loop. -EBUSY: it is watched already; -ESRCH: its end was
+ * reported. */
 int muster_child_attach(muster_child *child, sd_event *event);
 
 /** Takes another reference. NULL is allowed and returned. */
