@@ -105,8 +105,11 @@ int parse_duration(const char *s, uint64_t *ret_usec) {
 
                 if (__builtin_mul_overflow(n, unit, &n) || __builtin_add_overflow(total, n, &total))
                         return -ERANGE;
-                while (*s == ' ')
-                        s++;
+                if (*s == ' ') {
+                        s += strspn(s, " ");
+                        if (!*s)
+                                return -EINVAL;
+                }
         } while (*s);
 
         *ret_usec = total;

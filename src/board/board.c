@@ -16,6 +16,7 @@
 #include "basic/fd.h"
 #include "basic/macro.h"
 #include "basic/parse.h"
+#include "basic/text.h"
 
 #define BOARD_SIZE (BOARD_CELLS * sizeof(BoardCell))
 
@@ -124,37 +125,10 @@ void board_cell_set_reason(BoardCell *c, const char *reason) {
         c->reason[n] = '\0';
 }
 
-/* The length of the well-formed UTF-8 sequence at @p of at most @n bytes, 0 if there is none (RFC 3629,
- * section 4). */
-static size_t utf8_sequence(const unsigned char *p, size_t n) {
-        size_t length = p[0] >= 0xF0 ? 4 : p[0] >= 0xE0 ? 3 : 2;
-
-        if (p[0] < 0xC2 || p[0] > 0xF4 || length > n)
-                return 0;
-        for (size_t i = 1; i < length; i++)
-                if ((p[i] & 0xC0) != 0x80)
-                        return 0;
-        if ((p[0] == 0xE0 && p[1] < 0xA0) || (p[0] == 0xED && p[1] > 0x9F) ||
-                        (p[0] == 0xF0 && p[1] < 0x90) || (p[0] == 0xF4 && p[1] > 0x8F))
-                return 0;
-        return length;
-}
-
 void board_cell_get_reason(const BoardCell *c, char ret[static BOARD_REASON_SIZE]) {
-        size_t i = 0;
-
         memcpy(ret, c->reason, BOARD_REASON_SIZE);
         ret[BOARD_REASON_SIZE - 1] = '\0';
-        while (ret[i]) {
-                size_t n = utf8_sequence((const unsigned char *) ret + i, BOARD_REASON_SIZE - 1 - i);
-                if (n > 0) {
-                        i += n;
-                        continue;
-                }
-                if (ret[i] < 0x20 || ret[i] > 0x7E)
-                        ret[i] = '?';
-                i++;
-        }
+        text_make_printable(ret);
 }
 
 void board_bell_clear(const Board *b) {

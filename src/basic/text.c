@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/* Text for people; see text.h. */
+
+#include "basic/text.h"
+
+#include <stddef.h>
+#include <string.h>
+
+/* The length of the well-formed UTF-8 sequence at @p of at most @n bytes, 0 if there is none (RFC 3629,
+ * section 4). */
+static size_t utf8_sequence(const unsigned char *p, size_t n) {
+        size_t length = p[0] >= 0xF0 ? 4 : p[0] >= 0xE0 ? 3 : 2;
+
+        if (p[0] < 0xC2 || p[0] > 0xF4 || length > n)
+                return 0;
+        for (size_t i = 1; i < length; i++)
+                if ((p[i] & 0xC0) != 0x80)
+                        return 0;
+        if ((p[0] == 0xE0 && p[1] < 0xA0) || (p[0] == 0xED && p[1] > 0x9F) ||
+                        (p[0] == 0xF0 && p[1] < 0x90) || (p[0] == 0xF4 && p[1] > 0x8F))
+                return 0;
+        return length;
+}
+
+void text_make_printable(char *s) {
+        size_t length = strlen(s);
+
+        for (size_t i = 0; i < length;) {
+                size_t n = utf8_sequence((const unsigned char *) s + i, length - i);
+                if (n > 0) {
+                        i += n;
+                        continue;
+                }
+                if (s[i] < 0x20 || s[i] > 0x7E)
+                        s[i] = '?';
+                i++;
+        }
+}
