@@ -15,6 +15,8 @@
 #include <sys/stat.h>
 
 #include "basic/parse.h"
+#include "basic/text.h"
+#include "master/address.h"
 #include "master/config-schema.h"
 
 #define LISTEN_MAX      64
@@ -58,6 +60,15 @@ static const char *setting_file(const Config *c, const config_setting_t *s) {
         return file ? file : c->path; /* set only for what came by @include */
 }
 
+/* A string in quotes, on one line whatever it holds, and cut where it is too long for a message. */
+static void quote(const char *s, char buf[static CONFIG_TEXT_MAX]) {
+        char text[CONFIG_TEXT_MAX - 8];
+        int n = snprintf(text, sizeof(text), "%s", s);
+
+        text_make_printable(text);
+        snprintf(buf, CONFIG_TEXT_MAX, "\"%s%s\"", text, n >= (int) sizeof(text) ? "…" : "");
+}
+
 /* The value as the user wrote it, more or less. */
 static const char *setting_found(const config_setting_t *s, char buf[static CONFIG_TEXT_MAX]) {
         switch (config_setting_type(s)) {
@@ -69,7 +80,7 @@ static const char *setting_found(const config_setting_t *s, char buf[static CONF
                 snprintf(buf, CONFIG_TEXT_MAX, "%g", config_setting_get_float(s));
                 break;
         case CONFIG_TYPE_STRING:
-                snprintf(buf, CONFIG_TEXT_MAX, "\"%s\"", config_setting_get_string(s));
+                quote(config_setting_get_string(s), buf);
                 break;
         case CONFIG_TYPE_BOOL:
                 strcpy(buf, config_setting_get_bool(s) ? "true" : "false");
@@ -253,21 +264,36 @@ static int read_group(Config *c, const config_setting_t *group, char **ret_error
         return 0;
 }
 
-static int read_string_member(Config *c, const config_setting_t *s, const char *key, size_t max, char **ret,
-                char **ret_error) {
-        const char *text = config_setting_get_string(s);
-        char expected[CONFIG_TEXT_MAX];
+#define EXPECTED_ADDRESS "PORT, IPV4:PORT, [IPV6]:PORT or /PATH"
+#define EXPECTED_NAME    "1 to " STRINGIFY(SOCKET_NAME_MAX) " printable ASCII characters, none of them ':'"
 
-        if (!text || !*text || strlen(text) > max) {
-                snprintf(expected, sizeof(expected), "a string of 1 to %zu bytes", max);
-                return invalid_setting(c, s, key, expected, ret_error);
-        }
-        char *copy = strdup(text);
-        if (!copy)
-                return -ENOMEM;
-        free(*ret);
-        *ret = copy;
-        return 0;
+static int read_listen_address(Config *c, const config_setting_t *s, char **ret, char **ret_error) {
+        const char *text = config_setting_get_string(s);
+        Address address;
+
+        if (!text || address_parse(text, &address) < 0)
+                return invalid_setting(c, s, "listen.address", EXPECTED_ADDRESS, ret_error);
+        *ret = strdup(text);
+        return *ret ? 0 : -ENOMEM;
+}
+
+/* As systemd wants FileDescriptorName=: a ':' would part it in LISTEN_FDNAMES. */
+static bool socket_name_is_valid(const char *s) {
+        size_t n = strlen(s);
+
+        for (size_t i = 0; i < n; i++)
+                if (s[i] < 0x20 || s[i] > 0x7E || s[i] == ':')
+                        return false;
+        return n >= 1 && n <= SOCKET_NAME_MAX;
+}
+
+static int read_listen_name(Config *c, const config_setting_t *s, char **ret, char **ret_error) {
+        const char *text = config_setting_get_string(s);
+
+        if (!text || !socket_name_is_valid(text))
+                return invalid_setting(c, s, "listen.name", EXPECTED_NAME, ret_error);
+        *ret = strdup(text);
+        return *ret ? 0 : -ENOMEM;
 }
 
 static int read_listen_entry(Config *c, const config_setting_t *entry, ListenConfig *l, char **ret_error) {
@@ -283,9 +309,9 @@ static int read_listen_entry(Config *c, const config_setting_t *entry, ListenCon
                 const char *name = config_setting_name(s);
 
                 if (strcmp(name, "address") == 0)
-                        r = read_string_member(c, s, "listen.address", 108, &l->address, ret_error);
+                        r = read_listen_address(c, s, &l->address, ret_error);
                 else if (strcmp(name, "name") == 0)
-                        r = read_string_member(c, s, "listen.name", SOCKET_NAME_MAX, &l->name, ret_error);
+                        r = read_listen_name(c, s, &l->name, ret_error);
                 else
                         r = invalid(ret_error,
                                         "%s:%u: listen.%s: found an unknown key, expected one of: address, name",
@@ -294,8 +320,7 @@ static int read_listen_entry(Config *c, const config_setting_t *entry, ListenCon
                         return r;
         }
         if (!l->address)
-                return invalid(ret_error,
-                                "%s:%u: listen.address: found nothing, expected an address to listen on",
+                return invalid(ret_error, "%s:%u: listen.address: found nothing, expected " EXPECTED_ADDRESS,
                                 setting_file(c, entry), l->line);
         if (!l->name) {
                 l->name = strdup("http");
@@ -389,6 +414,8 @@ static int invalid_syntax(const Config *c, const config_t *lc, char **ret_error)
 
         if (!file)
                 file = c->path;
+        if (strstr(text, "include"))
+                return invalid(ret_error, "%s:%d: @include: %s", file, config_error_line(lc), text);
         name_in_line(file, config_error_line(lc), name);
         if (strstr(text, "duplicate"))
                 return invalid(ret_error, "%s:%d: %s: found it a second time, expected each key once", file,

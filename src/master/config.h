@@ -19,7 +19,7 @@ typedef enum AppKind {
 
 /* A socket that the master binds itself when systemd passed none. */
 typedef struct ListenConfig {
-        char *address;
+        char *address; /* of a form that address_parse() takes */
         char *name;
         unsigned line; /* where it stands, for error messages */
 } ListenConfig;

@@ -41,6 +41,10 @@ void listeners_done(Listeners *l) {
 
 /* What a descriptor is, in words, when it is not what we need. NULL: a listening stream socket. */
 static const char *what_is_wrong(int fd) {
+        union {
+                struct sockaddr any;
+                struct sockaddr_storage storage;
+        } peer;
         int type, listening;
         socklen_t size = sizeof(int);
 
@@ -51,8 +55,11 @@ static const char *what_is_wrong(int fd) {
         if (type != SOCK_STREAM)
                 return "a socket that is no stream";
         size = sizeof(int);
-        if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) < 0 || !listening)
-                return "a connected socket (Accept=yes)";
+        if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) < 0 || !listening) {
+                size = sizeof(peer);
+                return getpeername(fd, &peer.any, &size) < 0 ? "a socket that does not listen"
+                                                             : "a connected socket (Accept=yes)";
+        }
         return NULL;
 }
 
@@ -166,10 +173,8 @@ static int bind_one(Listener *l, const ListenConfig *lc, const Config *c, char *
         Address a;
         int r;
 
-        if (address_parse(lc->address, &a) < 0)
-                return invalid(ret_error,
-                                "%s:%u: listen.address: found \"%s\", expected PORT, IPV4:PORT, [IPV6]:PORT or /PATH",
-                                c->path, lc->line, lc->address);
+        r = address_parse(lc->address, &a);
+        assert(r == 0); /* config_load() saw to it */
 
         r = listen_on(&a, &l->fd);
         if (r == -EAFNOSUPPORT && a.wildcard) { /* a kernel without IPv6 */

@@ -1,0 +1,506 @@
+/* SPDX-License-Identifier: MIT */
+/* The configuration: what is taken, what is refused, and with which words exactly. */
+
+#include "../unit.h"
+
+#include <errno.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "basic/clock.h"
+#include "basic/macro.h"
+#include "basic/parse.h"
+#include "build-config.h"
+#include "master/config-schema.h"
+#include "master/config.h"
+
+/* libconfig 1.5 loses the string of a file that it cannot include. */
+__attribute__((visibility("default"))) const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void) {
+        return "leak:libconfig";
+}
+
+static char dir[] = "/tmp/test-config-XXXXXX";
+static char file[64];
+
+static int setup(void **state) {
+        if (!mkdtemp(dir))
+                return -1;
+        snprintf(file, sizeof(file), "%s/app.conf", dir);
+        return chdir(dir);
+}
+
+static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw) {
+        return remove(path);
+}
+
+static int teardown(void **state) {
+        return nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static void write_file(const char *path, const char *text) {
+        FILE *f = fopen(path, "we");
+
+        assert_non_null(f);
+        fputs(text, f);
+        assert_int_equal(fclose(f), 0);
+}
+
+static Config *load_valid(const char *text) {
+        _cleanup_free_ char *error = NULL;
+        Config *c = NULL;
+
+        write_file(file, text);
+        if (config_load(file, &c, &error) != 0)
+                fail_msg("%s: %s", text, error);
+        return c;
+}
+
+/* @text is refused with exactly "FILE" and @expected. */
+static void refuse(const char *text, const char *expected) {
+        Config *untouched = (Config *) &dir, *c = untouched;
+        _cleanup_free_ char *error = NULL;
+
+        write_file(file, text);
+        assert_int_equal(config_load(file, &c, &error), CONFIG_INVALID);
+        assert_ptr_equal(c, untouched);
+        assert_non_null(error);
+        assert_int_equal(strncmp(error, file, strlen(file)), 0);
+        assert_string_equal(error + strlen(file), expected);
+}
+
+/* An empty file is a whole configuration: every key has its default. */
+static void test_defaults(void **state) {
+        _cleanup_(config_freep) Config *c = load_valid("");
+
+        assert_string_equal(c->path, file);
+        assert_int_equal(c->app_kind, APP_STATIC);
+        assert_string_equal(c->app_directory, PKGDATADIR "/welcome");
+        assert_false(c->app_whoami);
+        assert_int_equal(c->workers_count, 0);
+        assert_int_equal(c->workers_start_timeout_usec, 10 * USEC_PER_SEC);
+        assert_int_equal(c->workers_stop_timeout_usec, 30 * USEC_PER_SEC);
+        assert_int_equal(c->restart_backoff_min_usec, 100 * USEC_PER_MSEC);
+        assert_int_equal(c->restart_backoff_max_usec, 15 * USEC_PER_SEC);
+        assert_int_equal(c->http_idle_timeout_usec, 60 * USEC_PER_SEC);
+        assert_int_equal(c->http_request_timeout_usec, 10 * USEC_PER_SEC);
+        assert_int_equal(c->http_send_timeout_usec, 30 * USEC_PER_SEC);
+        assert_int_equal(c->http_max_request_head_bytes, 16384);
+        assert_int_equal(c->http_max_connections, 10000);
+        assert_int_equal(c->n_listen, 0);
+}
+
+/* Every key is taken, in each form that its type has. */
+static void test_values(void **state) {
+        _cleanup_(config_freep) Config *c = load_valid(
+                        "# a comment\n"
+                        "app: { kind = \"static\"; directory = \"/srv/a \\\"b\\\" \\\\\"; whoami = true; };\n"
+                        "workers = { count = 256, start_timeout = \"10ms\"; stop_timeout = \"0\"; };\n"
+                        "restart: { backoff_min = \"1ms\"; backoff_max = \"1h\"; };\n"
+                        "http: { idle_timeout = \"1min 30s\"; request_timeout = \"1h\"; send_timeout = \"5s\";\n"
+                        "        max_request_head = \"64K\"; max_connections = 0x10; };\n"
+                        "listen: ( { address = \"8080\"; }, { name = \"x\"; address = \"/run/x\"; } );\n");
+
+        assert_string_equal(c->app_directory, "/srv/a \"b\" \\");
+        assert_true(c->app_whoami);
+        assert_int_equal(c->workers_count, 256);
+        assert_int_equal(c->workers_start_timeout_usec, 10000);
+        assert_int_equal(c->workers_stop_timeout_usec, 0);
+        assert_int_equal(c->restart_backoff_min_usec, 1000);
+        assert_int_equal(c->restart_backoff_max_usec, 3600 * USEC_PER_SEC);
+        assert_int_equal(c->http_idle_timeout_usec, 90 * USEC_PER_SEC);
+        assert_int_equal(c->http_max_request_head_bytes, 65536);
+        assert_int_equal(c->http_max_connections, 16);
+        assert_int_equal(c->n_listen, 2);
+        assert_string_equal(c->listen[0].address, "8080");
+        assert_string_equal(c->listen[0].name, "http");
+        assert_int_equal(c->listen[0].line, 7);
+        assert_string_equal(c->listen[1].address, "/run/x");
+        assert_string_equal(c->listen[1].name, "x");
+
+        c = config_free(c);
+        c = load_valid("workers: { count = \"auto\"; }; http: { max_request_head = 2000; }; listen: ();");
+        assert_int_equal(c->workers_count, 0);
+        assert_int_equal(c->http_max_request_head_bytes, 2000);
+        assert_int_equal(c->n_listen, 0);
+}
+
+/* A value of the wrong type is refused for every type of key, and what was found is said. */
+static void test_wrong_types(void **state) {
+        refuse("app: {\n kind = 1;\n};\n", ":2: app.kind: found 1, expected \"static\"");
+        refuse("app: { kind = \"Static\"; };", ":1: app.kind: found \"Static\", expected \"static\"");
+        refuse("app: { kind = \"\"; };", ":1: app.kind: found \"\", expected \"static\"");
+        refuse("app: { directory = true; };", ":1: app.directory: found true, expected an absolute path");
+        refuse("app: { directory = \"srv\"; };",
+                        ":1: app.directory: found \"srv\", expected an absolute path");
+        refuse("app: { directory = \"\"; };", ":1: app.directory: found \"\", expected an absolute path");
+        refuse("app: { whoami = 1; };", ":1: app.whoami: found 1, expected true or false");
+        refuse("app: { whoami = \"true\"; };", ":1: app.whoami: found \"true\", expected true or false");
+        refuse("workers: { count = \"two\"; };",
+                        ":1: workers.count: found \"two\", expected \"auto\" or a number from 1 to 256");
+        refuse("workers: { count = \"2\"; };",
+                        ":1: workers.count: found \"2\", expected \"auto\" or a number from 1 to 256");
+        refuse("workers: { count = 1.5; };",
+                        ":1: workers.count: found 1.5, expected \"auto\" or a number from 1 to 256");
+        refuse("workers: { count = false; };",
+                        ":1: workers.count: found false, expected \"auto\" or a number from 1 to 256");
+        refuse("workers: { count = [ 1 ]; };",
+                        ":1: workers.count: found an array [ … ], expected \"auto\" or a number from 1 to 256");
+        refuse("workers: { count = ( ); };",
+                        ":1: workers.count: found a list ( … ), expected \"auto\" or a number from 1 to 256");
+        refuse("workers: { count: { }; };",
+                        ":1: workers.count: found a group { … }, expected \"auto\" or a number from 1 to 256");
+        refuse("workers: { start_timeout = 10; };",
+                        ":1: workers.start_timeout: found 10, expected a time span from 10ms to 1h, such as \"10s\"");
+        refuse("workers: { start_timeout = \"10\"; };",
+                        ":1: workers.start_timeout: found \"10\", expected a time span from 10ms to 1h, such as \"10s\"");
+        refuse("http: { max_request_head = \"16 K\"; };",
+                        ":1: http.max_request_head: found \"16 K\", expected a size from 1K to 64K, such as \"16K\"");
+        refuse("http: { max_connections = \"5\"; };",
+                        ":1: http.max_connections: found \"5\", expected a number from 1 to 1000000");
+        refuse("app = 5;", ":1: app: found 5, expected a group { … }");
+        refuse("\n\napp = ( { kind = \"static\"; } );",
+                        ":3: app: found a list ( … ), expected a group { … }");
+}
+
+/* One below the least and one above the most are refused, for every ranged key; numbers that would fit only
+ * after being cut are refused too. */
+static void test_ranges(void **state) {
+        refuse("workers: { count = 0; };",
+                        ":1: workers.count: found 0, expected \"auto\" or a number from 1 to 256");
+        refuse("workers: { count = 257; };",
+                        ":1: workers.count: found 257, expected \"auto\" or a number from 1 to 256");
+        refuse("workers: { count = -1; };",
+                        ":1: workers.count: found -1, expected \"auto\" or a number from 1 to 256");
+        refuse("workers: { count = 4294967298L; };",
+                        ":1: workers.count: found 4294967298, expected \"auto\" or a number from 1 to 256");
+        refuse("http: { max_request_head = -1; };",
+                        ":1: http.max_request_head: found -1, expected a size from 1K to 64K, such as \"16K\"");
+        refuse("http: { idle_timeout = \"99999999999999999999s\"; };",
+                        ":1: http.idle_timeout: found \"99999999999999999999s\", expected a time span from 10ms to 1d, "
+                        "such as \"60s\"");
+
+        for (const ConfigKey *k = config_keys; k < config_keys + n_config_keys; k++) {
+                char text[512], expected[1024], what[CONFIG_TEXT_MAX], buf[DURATION_STRING_MAX];
+                uint64_t values[] = { k->min - 1, k->max + 1 };
+
+                if (k->max == 0)
+                        continue;
+                for (size_t i = k->min == 0; i < 2; i++) {
+                        if (k->type == CONFIG_DURATION)
+                                snprintf(what, sizeof(what), "\"%s\"", duration_to_string(values[i], buf));
+                        else
+                                snprintf(what, sizeof(what), "%llu", (unsigned long long) values[i]);
+                        snprintf(text, sizeof(text), "%s: { %s = %s; };", k->group, k->name, what);
+                        snprintf(expected, sizeof(expected), ":1: %s.%s: found %s, expected ", k->group,
+                                        k->name, what);
+                        config_key_expected(k, expected + strlen(expected));
+                        refuse(text, expected);
+                }
+        }
+}
+
+/* What the table calls least, most and default is itself taken. */
+static void test_limits_are_taken(void **state) {
+        for (const ConfigKey *k = config_keys; k < config_keys + n_config_keys; k++) {
+                uint64_t values[] = { k->min, k->max };
+                char text[256], buf[DURATION_STRING_MAX];
+
+                for (size_t i = 0; k->max > 0 && i < 2; i++) {
+                        if (k->type == CONFIG_DURATION)
+                                snprintf(text, sizeof(text), "%s: { %s = \"%s\"; };", k->group, k->name,
+                                                duration_to_string(values[i], buf));
+                        else
+                                snprintf(text, sizeof(text), "%s: { %s = %llu; };", k->group, k->name,
+                                                (unsigned long long) values[i]);
+                        if (strcmp(k->name, "backoff_min") == 0)
+                                strcat(text, "restart: { };");
+                        if (strncmp(k->name, "backoff", 7) == 0)
+                                snprintf(text, sizeof(text),
+                                                "restart: { backoff_min = \"%s\"; backoff_max = \"%s\"; };",
+                                                duration_to_string(k->min, buf),
+                                                values[i] == k->min ? "1ms" : "1h");
+                        config_free(load_valid(text));
+                }
+                if (k->type == CONFIG_UINT || k->type == CONFIG_BOOL)
+                        snprintf(text, sizeof(text), "%s: { %s = %s; };", k->group, k->name, k->fallback);
+                else
+                        snprintf(text, sizeof(text), "%s: { %s = \"%s\"; };", k->group, k->name,
+                                        k->fallback);
+                config_free(load_valid(text));
+        }
+}
+
+/* An unknown key is refused, and the known ones are named. */
+static void test_unknown(void **state) {
+        refuse("application: { };",
+                        ":1: application: found an unknown group, expected one of: app, workers, restart, http, listen");
+        refuse("kind = \"static\";",
+                        ":1: kind: found an unknown group, expected one of: app, workers, restart, http, listen");
+        refuse("app: {\n  directory = \"/srv\";\n  dirctory = \"/srv\";\n};",
+                        ":3: app.dirctory: found an unknown key, expected one of: kind, directory, whoami");
+        refuse("workers: { directory = \"/srv\"; };",
+                        ":1: workers.directory: found an unknown key, expected one of: count, start_timeout, stop_timeout");
+        refuse("listen: ( { address = \"8080\"; port = 1; } );",
+                        ":1: listen.port: found an unknown key, expected one of: address, name");
+}
+
+/* A key or a group that stands there twice is refused: which of the two would count? */
+static void test_duplicates(void **state) {
+        refuse("app: {\n kind = \"static\";\n kind = \"static\";\n};",
+                        ":3: kind: found it a second time, expected each key once");
+        refuse("app: { };\nworkers: { };\napp: { };\n",
+                        ":3: app: found it a second time, expected each key once");
+        refuse("listen: ( );\nlisten: ( );\n", ":2: listen: found it a second time, expected each key once");
+        refuse("listen: (\n {\n address = \"1\";\n address = \"2\";\n } );\n",
+                        ":4: address: found it a second time, expected each key once");
+}
+
+/* What the parser cannot read is told with its line. */
+static void test_syntax(void **state) {
+        refuse("app: {\n kind \"static\";\n};",
+                        ":2: kind: found a syntax error, expected KEY = VALUE; or GROUP: { … };");
+        refuse("app: {\n", ":2: app: found a syntax error, expected KEY = VALUE; or GROUP: { … };");
+        refuse("\n\n}\n", ":3: found a syntax error, expected KEY = VALUE; or GROUP: { … };");
+        refuse("app: { kind = static; };",
+                        ":1: app: found a syntax error, expected KEY = VALUE; or GROUP: { … };");
+}
+
+/* The sockets to bind: each needs an address that can be one, names must be what systemd allows in
+ * LISTEN_FDNAMES. */
+static void test_listen(void **state) {
+        refuse("listen = 8080;",
+                        ":1: listen: found 8080, expected a list of at most 64 sockets: ( { address = \"8080\"; name = \"http\"; } )");
+        refuse("listen: { address = \"8080\"; };",
+                        ":1: listen: found a group { … }, expected a list of at most 64 sockets: ( { address = \"8080\"; "
+                        "name = \"http\"; } )");
+        refuse("listen = ( \"8080\" );",
+                        ":1: listen: found \"8080\", expected { address = \"8080\"; name = \"http\"; }");
+        refuse("listen = (\n { name = \"x\"; } );",
+                        ":2: listen.address: found nothing, expected PORT, IPV4:PORT, [IPV6]:PORT or /PATH");
+        refuse("listen = ( { address = 8080; } );",
+                        ":1: listen.address: found 8080, expected PORT, IPV4:PORT, [IPV6]:PORT or /PATH");
+        refuse("listen = ( { address = \"\"; } );",
+                        ":1: listen.address: found \"\", expected PORT, IPV4:PORT, [IPV6]:PORT or /PATH");
+        refuse("listen = ( { address = \"localhost:80\"; } );",
+                        ":1: listen.address: found \"localhost:80\", expected PORT, IPV4:PORT, [IPV6]:PORT or /PATH");
+        refuse("listen = ( { address = \"80\";\n name = \"\"; } );",
+                        ":2: listen.name: found \"\", expected 1 to 255 printable ASCII characters, none of them ':'");
+        refuse("listen = ( { address = \"80\"; name = 5; } );",
+                        ":1: listen.name: found 5, expected 1 to 255 printable ASCII characters, none of them ':'");
+        refuse("listen = ( { address = \"80\"; name = \"a:b\"; } );",
+                        ":1: listen.name: found \"a:b\", expected 1 to 255 printable ASCII characters, none of them ':'");
+        refuse("listen = ( { address = \"80\"; name = \"ä\"; } );",
+                        ":1: listen.name: found \"ä\", expected 1 to 255 printable ASCII characters, none of them ':'");
+}
+
+/* At most 64 sockets, and names of at most 255 bytes. */
+static void test_listen_limits(void **state) {
+        char text[8192] = "listen: ( ", name[300];
+
+        for (int i = 0; i < 64; i++)
+                strcat(text, i ? ", { address = \"80\"; }" : "{ address = \"80\"; }");
+        size_t end = strlen(text);
+        strcat(text, " );");
+        _cleanup_(config_freep) Config *c = load_valid(text);
+        assert_int_equal(c->n_listen, 64);
+        strcpy(text + end, ", { address = \"80\"; } );");
+        refuse(text, ":1: listen: found a list ( … ), expected a list of at most 64 sockets: ( { address = \"8080\"; "
+                     "name = \"http\"; } )");
+
+        memset(name, 'n', sizeof(name));
+        name[255] = '\0';
+        snprintf(text, sizeof(text), "listen: ( { address = \"80\"; name = \"%s\"; } );", name);
+        c = config_free(c);
+        c = load_valid(text);
+        assert_string_equal(c->listen[0].name, name);
+}
+
+/* Settings that contradict each other are refused. */
+static void test_relations(void **state) {
+        refuse("restart: { backoff_min = \"2s\"; backoff_max = \"1s\"; };",
+                        ": restart.backoff_min: found 2s, expected at most restart.backoff_max (1s)");
+        refuse("restart: { backoff_min = \"1min\"; };",
+                        ": restart.backoff_min: found 1min, expected at most restart.backoff_max (15s)");
+}
+
+/* An error is one line, whatever the value holds: it goes into logs and into systemd's status. */
+static void test_error_is_one_line(void **state) {
+        char text[2048], value[1024];
+
+        refuse("app: { kind = \"a\\nREADY=1\\x1b\"; };",
+                        ":1: app.kind: found \"a?READY=1?\", expected \"static\"");
+
+        memset(value, 'x', sizeof(value) - 1);
+        value[sizeof(value) - 1] = '\0';
+        snprintf(text, sizeof(text), "app: { kind = \"%s\"; };", value);
+        write_file(file, text);
+        Config *c = NULL;
+        _cleanup_free_ char *error = NULL;
+        assert_int_equal(config_load(file, &c, &error), CONFIG_INVALID);
+        assert_non_null(strstr(error, "…\", expected \"static\""));
+        assert_true(strlen(error) < 512);
+}
+
+/* Included files are part of the configuration, and an error in one names that file. */
+static void test_include(void **state) {
+        _cleanup_free_ char *error = NULL;
+        char text[256], other[128];
+
+        snprintf(other, sizeof(other), "%s/other.conf", dir);
+        write_file(other, "workers: {\n count = 7;\n};\n");
+        snprintf(text, sizeof(text), "app: { };\n@include \"%s\"\nhttp: { max_connections = 5; };\n", other);
+        _cleanup_(config_freep) Config *c = load_valid(text);
+        assert_int_equal(c->workers_count, 7);
+        assert_int_equal(c->http_max_connections, 5);
+
+        write_file(other, "workers: {\n count = 700;\n};\n");
+        Config *none = NULL;
+        assert_int_equal(config_load(file, &none, &error), CONFIG_INVALID);
+        char expected[512];
+        snprintf(expected, sizeof(expected),
+                        "%s:2: workers.count: found 700, expected \"auto\" or a number from 1 to 256",
+                        other);
+        assert_string_equal(error, expected);
+
+        unlink(other);
+        free(error);
+        error = NULL;
+        assert_int_equal(config_load(file, &none, &error), CONFIG_INVALID);
+        snprintf(expected, sizeof(expected), "%s:2: @include: cannot open include file", file);
+        assert_string_equal(error, expected);
+}
+
+/* What is no readable file is said so. */
+static void test_no_file(void **state) {
+        _cleanup_free_ char *missing = NULL, *directory = NULL, *below = NULL;
+        char path[128], expected[256];
+        Config *c = NULL;
+
+        assert_int_equal(config_load("/nonexistent/x.conf", &c, &missing), CONFIG_INVALID);
+        assert_string_equal(missing, "/nonexistent/x.conf: cannot open: No such file or directory");
+        assert_int_equal(config_load(dir, &c, &directory), CONFIG_INVALID);
+        snprintf(expected, sizeof(expected), "%s: found a directory, expected a configuration file", dir);
+        assert_string_equal(directory, expected);
+        write_file(file, "");
+        snprintf(path, sizeof(path), "%s/x", file);
+        snprintf(expected, sizeof(expected), "%s: cannot open: Not a directory", path);
+        assert_int_equal(config_load(path, &c, &below), CONFIG_INVALID);
+        assert_string_equal(below, expected);
+        assert_null(c);
+}
+
+/* Without the right to read: said, and nothing is started. Root reads all, so it steps down. */
+static void test_unreadable(void **state) {
+        _cleanup_free_ char *error = NULL;
+        char expected[256];
+        Config *c = NULL;
+
+        write_file(file, "");
+        assert_int_equal(chmod(file, 0), 0);
+        uid_t uid = geteuid();
+        if (uid == 0) {
+                assert_int_equal(chmod(dir, 0755), 0);
+                assert_int_equal(seteuid(65534), 0);
+        }
+        int r = config_load(file, &c, &error);
+        assert_int_equal(seteuid(uid), 0);
+        assert_int_equal(unlink(file), 0);
+        assert_int_equal(r, CONFIG_INVALID);
+        snprintf(expected, sizeof(expected), "%s: cannot open: Permission denied", file);
+        assert_string_equal(error, expected);
+}
+
+static char *print(const Config *c) {
+        char *text = NULL;
+        size_t n;
+        FILE *f = open_memstream(&text, &n);
+
+        config_print(c, f);
+        assert_int_equal(fclose(f), 0);
+        return text;
+}
+
+/* What --print-config prints reads back as the same configuration, and prints the same again. */
+static void test_print_round_trip(void **state) {
+        static const char *const cases[] = {
+                "",
+                "app: { directory = \"/q\\\"uote \\\\ back\\nline\\ttab\\x01\"; whoami = true; };"
+                "workers: { count = 3; start_timeout = \"1min30s\"; stop_timeout = \"0\"; };"
+                "restart: { backoff_min = \"1s\"; backoff_max = \"1s\"; };"
+                "http: { max_request_head = 1025; max_connections = 1; idle_timeout = \"1d\"; };"
+                "listen: ( { address = \"8080\"; name = \"a b\\\"c\"; }, { address = \"[::1]:1\"; } );",
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                _cleanup_(config_freep) Config *a = load_valid(cases[i]);
+                _cleanup_free_ char *first = print(a);
+                _cleanup_(config_freep) Config *b = load_valid(first);
+                _cleanup_free_ char *second = print(b);
+
+                assert_string_equal(first, second);
+                assert_string_equal(a->app_directory, b->app_directory);
+                assert_int_equal(a->n_listen, b->n_listen);
+                for (size_t k = 0; k < a->n_listen; k++) {
+                        assert_string_equal(a->listen[k].address, b->listen[k].address);
+                        assert_string_equal(a->listen[k].name, b->listen[k].name);
+                }
+                for (const ConfigKey *k = config_keys; k < config_keys + n_config_keys; k++) {
+                        static const size_t sizes[] = { [CONFIG_CHOICE] = sizeof(unsigned),
+                                [CONFIG_BOOL] = sizeof(bool),
+                                [CONFIG_UINT] = sizeof(unsigned),
+                                [CONFIG_COUNT] = sizeof(unsigned),
+                                [CONFIG_DURATION] = sizeof(uint64_t),
+                                [CONFIG_SIZE] = sizeof(uint64_t),
+                                [_CONFIG_TYPE_MAX] = 0 };
+                        assert_memory_equal((char *) a + k->offset, (char *) b + k->offset, sizes[k->type]);
+                        assert_non_null(strstr(first, k->name));
+                }
+        }
+}
+
+/* The manual's reference has every key with its default and what it takes. */
+static void test_reference(void **state) {
+        char *text = NULL, line[512], expected[CONFIG_TEXT_MAX];
+        size_t n;
+        FILE *f = open_memstream(&text, &n);
+
+        config_schema_print_reference(f);
+        assert_int_equal(fclose(f), 0);
+        for (const ConfigKey *k = config_keys; k < config_keys + n_config_keys; k++) {
+                snprintf(line, sizeof(line), "\n*%s*\n\t", k->name);
+                assert_non_null(strstr(text, line));
+                snprintf(line, sizeof(line), "Takes %s. Default: *%s*.", config_key_expected(k, expected),
+                                k->fallback);
+                assert_non_null(strstr(text, line));
+        }
+        free(text);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_defaults),
+                cmocka_unit_test(test_values),
+                cmocka_unit_test(test_wrong_types),
+                cmocka_unit_test(test_ranges),
+                cmocka_unit_test(test_limits_are_taken),
+                cmocka_unit_test(test_unknown),
+                cmocka_unit_test(test_duplicates),
+                cmocka_unit_test(test_syntax),
+                cmocka_unit_test(test_listen),
+                cmocka_unit_test(test_listen_limits),
+                cmocka_unit_test(test_relations),
+                cmocka_unit_test(test_error_is_one_line),
+                cmocka_unit_test(test_include),
+                cmocka_unit_test(test_no_file),
+                cmocka_unit_test(test_unreadable),
+                cmocka_unit_test(test_print_round_trip),
+                cmocka_unit_test(test_reference),
+        };
+
+        return cmocka_run_group_tests(tests, setup, teardown);
+}
