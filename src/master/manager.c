@@ -25,6 +25,7 @@
 #include "basic/cpu.h"
 #include "basic/list.h"
 #include "basic/log.h"
+#include "basic/memory.h"
 #include "basic/parse.h"
 #include "board/board.h"
 #include "master/notify.h"
@@ -319,6 +320,7 @@ static void manager_started(Manager *m) {
         log_event(LOG_INFO, (.message_id = MESSAGE_ID_MASTER_READY), "Serving %s with %u worker%s.", m->app,
                         m->n_wanted, m->n_wanted == 1 ? "" : "s");
         manager_notify(m, "READY=1");
+        memory_trim();
         if (m->reload_again)
                 manager_reload(m);
 }
@@ -428,6 +430,7 @@ static void reload_finished(Manager *m) {
         m->next_config = config_free(m->next_config);
         manager_set_state(m, MANAGER_RUNNING);
         manager_notify(m, "READY=1");
+        memory_trim();
         if (m->reload_again)
                 manager_reload(m);
 }
