@@ -110,6 +110,7 @@ static void loop_start_listening(Loop *l) {
 }
 
 static int listener_init(Listener *li, int fd) {
+        static const int one = 1;
         int value = 0, r;
         socklen_t n = sizeof(value);
 
@@ -122,7 +123,11 @@ static int listener_init(Listener *li, int fd) {
         n = sizeof(value);
         if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &value, &n) < 0)
                 return log_error_errno(-errno, "Failed to look at descriptor %d of LISTEN_FDS: %m", fd);
-        li->tcp = value == IPPROTO_TCP;
+
+        /* Accepted sockets inherit it, which saves a call for each of them. Other protocols do not know it.
+         */
+        if (value == IPPROTO_TCP)
+                (void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 
         /* One that blocks would hold the whole worker as soon as a sibling is quicker. */
         r = fd_set_nonblock(fd, true);
@@ -218,16 +223,13 @@ static void loop_apply(Loop *l, Client *client, int op, ConnectionWant want) {
 }
 
 /* The request has mostly arrived together with the connection, so it is tried at once. */
-static void loop_add_client(Loop *l, const Listener *li, int fd) {
-        static const int one = 1;
+static void loop_add_client(Loop *l, int fd) {
         Client *client = malloc(sizeof(Client));
 
         if (!client) {
                 safe_close(fd);
                 return;
         }
-        if (li->tcp)
-                (void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
         client->events = 0;
         connection_init(&client->connection, &l->server, fd);
         loop_apply(l, client, EPOLL_CTL_ADD, connection_ready(&client->connection));
@@ -274,7 +276,7 @@ static void loop_accept(Loop *l, Listener *li) {
                         listener_failed(l, li, errno);
                         continue;
                 }
-                loop_add_client(l, li, fd);
+                loop_add_client(l, fd);
                 if (l->server.n_connections >= l->max_connections)
                         loop_stop_listening(l);
                 else if (++li->n_accepted >= ACCEPTS_PER_ADD)

@@ -12,7 +12,6 @@
 
 typedef struct Listener {
         int fd;
-        bool tcp;
         bool broken;         /* failed for good: not listened to any more */
         unsigned n_accepted; /* since it moved to the end of the queue */
 } Listener;

@@ -2,6 +2,7 @@
 """The promises of a native worker to its HTTP clients and to its master, checked on the real program."""
 
 import contextlib
+import ctypes
 import email.utils
 import errno
 import json
@@ -293,6 +294,18 @@ def test_unix_socket(worker):
         assert client.request("/medium.bin").status == 200
         client.send(b"nonsense\n")
         assert client.answer().status == 400 and client.at_end()
+
+
+def test_small_answers_are_not_delayed(worker):
+    """TCP_NODELAY is on, seen on the worker's own descriptor: Nagle would hold back the tail of every large answer."""
+    with contextlib.closing(worker.connect()) as client:
+        assert client.request("/small.txt").status == 200
+        fd = ctypes.CDLL(None).syscall(438, worker.pidfd, int(worker.fds()[-1]), 0)  # pidfd_getfd
+        if fd < 0:
+            pytest.skip("pidfd_getfd is not permitted here")
+        with socket.socket(fileno=fd) as accepted:
+            assert accepted.getpeername() == client.sock.getsockname()
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
 
 def test_half_closed_client_gets_its_answers(worker):
