@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -129,6 +130,12 @@ void board_cell_get_reason(const BoardCell *c, char ret[static BOARD_REASON_SIZE
         memcpy(ret, c->reason, BOARD_REASON_SIZE);
         ret[BOARD_REASON_SIZE - 1] = '\0';
         text_make_printable(ret);
+}
+
+void board_bell_wait(const Board *b, int timeout_msec) {
+        struct pollfd p = { .fd = b->bell_fd, .events = POLLIN };
+
+        (void) poll(&p, 1, timeout_msec);
 }
 
 void board_bell_clear(const Board *b) {

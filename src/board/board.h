@@ -67,5 +67,8 @@ void board_cell_set_reason(BoardCell *c, const char *reason);
  * none. */
 void board_cell_get_reason(const BoardCell *c, char ret[static BOARD_REASON_SIZE]);
 
+/* Waits until the bell rings, at most @timeout_msec. */
+void board_bell_wait(const Board *b, int timeout_msec);
+
 /* Silences the bell after it woke the reader up. */
 void board_bell_clear(const Board *b);

@@ -185,6 +185,9 @@ static int run(void) {
          * starts all. */
         (void) prctl(PR_SET_DUMPABLE, 0);
 
+        /* Whoever read our messages may go away: no reason to stop serving. */
+        (void) signal(SIGPIPE, SIG_IGN);
+
         r = manager_new(arg_app, config, &listeners, &manager);
         if (r < 0)
                 return EXIT_FAILED;

@@ -35,12 +35,19 @@
 /* STATUS is refreshed this often when there is no watchdog whose rhythm could be used. */
 #define TICK_DEFAULT_USEC (5 * USEC_PER_SEC)
 
+/* How late a tick may be, so that several wake-ups of the machine become one; far below half of any watchdog
+ * time. */
+#define TICK_ACCURACY_USEC (250 * USEC_PER_MSEC)
+
 /* What systemd grants beyond our own time-outs, so that ours come first and are told in words. */
 #define TIMEOUT_MARGIN_USEC (5 * USEC_PER_SEC)
 
 /* A worker gone mad may ring without end; this bounds what it costs. */
 #define BELL_INTERVAL_USEC USEC_PER_SEC
 #define BELL_BURST         1000
+
+/* How long the first worker has the machine for itself, before libsystemd is loaded for the event loop. */
+#define FIRST_WORKER_MSEC 50
 
 #define STATUS_MAX  768
 #define FAILURE_MAX (WORKER_EXIT_STRING_MAX + 64)
@@ -580,15 +587,27 @@ static int manager_add_tick(Manager *m) {
         m->tick_usec = notify_watchdog_interval_usec();
         if (m->tick_usec == 0)
                 m->tick_usec = TICK_DEFAULT_USEC;
-        return sd_event_add_time_relative(m->event, &m->tick, CLOCK_MONOTONIC, m->tick_usec, 0, on_tick, m);
+        return sd_event_add_time_relative(m->event, &m->tick, CLOCK_MONOTONIC, m->tick_usec,
+                        MIN(m->tick_usec / 8, TICK_ACCURACY_USEC), on_tick, m);
+}
+
+static const int manager_signals[] = { SIGTERM, SIGINT, SIGHUP };
+
+/* From the first worker on: one that comes before the event loop is there waits for it. */
+static void manager_block_signals(void) {
+        sigset_t set;
+
+        sigemptyset(&set);
+        for (size_t i = 0; i < ELEMENTSOF(manager_signals); i++)
+                sigaddset(&set, manager_signals[i]);
+        (void) sigprocmask(SIG_BLOCK, &set, NULL); /* fails for wrong arguments only */
 }
 
 static int manager_add_sources(Manager *m) {
-        static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
         int r;
 
-        for (size_t i = 0; i < ELEMENTSOF(signals); i++) {
-                r = sd_event_add_signal(m->event, NULL, signals[i] | SD_EVENT_SIGNAL_PROCMASK, on_signal, m);
+        for (size_t i = 0; i < ELEMENTSOF(manager_signals); i++) {
+                r = sd_event_add_signal(m->event, NULL, manager_signals[i], on_signal, m);
                 if (r < 0)
                         return r;
         }
@@ -682,9 +701,12 @@ int manager_run(Manager *m) {
         int first, r;
 
         log_set_generation(m->generation);
+        manager_block_signals();
 
-        /* One worker before everything else: a client is waiting, and libsystemd can be loaded meanwhile. */
+        /* One worker before everything else, and the CPUs for it alone: a client is waiting. */
         first = manager_start_worker(m, m->slots[0], m->config, m->generation, &m->slots[0]->current);
+        if (first >= 0)
+                board_bell_wait(&m->board, FIRST_WORKER_MSEC);
         r = manager_open_loop(m);
         if (r < 0)
                 return log_error_errno(r, "Failed to set up the event loop: %m");

@@ -11,6 +11,7 @@
 #include <systemd/sd-daemon.h>
 
 #include "basic/log.h"
+#include "basic/text.h"
 
 #define NOTIFY_TEXT_MAX 1024
 
@@ -42,6 +43,9 @@ void notify_status(const char *state, const char *format, ...) {
         va_start(ap, format);
         vsnprintf(text + n, sizeof(text) - (size_t) n, format, ap);
         va_end(ap);
+        /* A line break would begin another assignment, and one byte that is not UTF-8 lets systemd refuse
+         * it. */
+        text_make_printable(text + n);
         notify(text);
 }
 
