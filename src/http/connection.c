@@ -22,8 +22,8 @@
 #include "basic/fd.h"
 #include "basic/macro.h"
 
-/* Bounds of one turn, so that one fast client cannot hold up the others. */
-#define TURN_READS     16
+/* A turn reads once and sends so many pieces of a file: one fast client cannot hold up the others for long.
+ */
 #define TURN_SENDFILES 4
 #define SENDFILE_MAX   (256 * 1024)
 
@@ -393,7 +393,7 @@ static ConnectionWant connection_finish(Connection *c) {
         return connection_drain_input(c);
 }
 
-/* Reads once. 1: there may be more, 0: that was all for now. -ECONNRESET also for the regular end. */
+/* Reads once; what is left wakes the loop up again. -ECONNRESET also for the regular end. */
 static int connection_receive(Connection *c) {
         Pool *pool = &c->server->pool;
 
@@ -415,7 +415,7 @@ static int connection_receive(Connection *c) {
         if (n == 0)
                 return -ECONNRESET;
         c->input_end += (uint32_t) n;
-        return (size_t) n == room;
+        return 0;
 }
 
 /* Everything is answered and sent. */
@@ -445,24 +445,19 @@ static int connection_work(Connection *c, ConnectionWant *ret_want) {
 }
 
 ConnectionWant connection_ready(Connection *c) {
-        ConnectionWant want = CONNECTION_WANT_READ;
-        bool more = true;
-        int r;
+        ConnectionWant want;
 
         if (c->state == CONNECTION_LINGERING)
                 return connection_drain_input(c);
 
-        for (unsigned i = 0; connection_work(c, &want); i++) {
-                if (!more || i == TURN_READS) {
-                        connection_rest(c);
-                        return CONNECTION_WANT_READ;
-                }
-                r = connection_receive(c);
-                if (r < 0)
-                        return CONNECTION_WANT_CLOSE;
-                more = r > 0;
-        }
-        return want;
+        if (!connection_work(c, &want))
+                return want;
+        if (connection_receive(c) < 0)
+                return CONNECTION_WANT_CLOSE;
+        if (!connection_work(c, &want))
+                return want;
+        connection_rest(c);
+        return CONNECTION_WANT_READ;
 }
 
 /* Throws away what the kernel still holds for a client that does not read: it would hold it for minutes. */

@@ -17,6 +17,8 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -33,32 +35,27 @@
 #define ACCEPTS_MAX     64 /* in a row, before connections get their turn */
 #define ACCEPTS_PER_ADD 16 /* see ACCEPT in the design: steady arrivals differ by a few per cent */
 
-#define RETRY_USEC   (1 * USEC_PER_SEC)
-#define ORPHAN_DRAIN (5 * USEC_PER_SEC)
+#define DESCRIPTORS_RESERVED 32 /* standard streams, listeners, board, folder, what a library opens */
 
-/* A connection and what epoll was told about it. Listeners are told from clients by their index instead of a
- * pointer. */
+#define WARNING_INTERVAL (60 * USEC_PER_SEC)
+#define RETRY_USEC       (1 * USEC_PER_SEC)
+#define ORPHAN_DRAIN     (5 * USEC_PER_SEC)
+
+/* A connection and what epoll was told about it. Listeners have their index instead of a pointer to this,
+ * signals the index behind the last listener's. */
 typedef struct Client {
         Connection connection;
         uint32_t events;
 } Client;
 
-static volatile sig_atomic_t terminate_requested;
-
-static void on_terminate(int signo) {
-        terminate_requested = 1;
-}
-
 void loop_block_signals(void) {
-        const struct sigaction terminate = { .sa_handler = on_terminate },
-                               ignore = { .sa_handler = SIG_IGN };
+        const struct sigaction ignore = { .sa_handler = SIG_IGN };
         sigset_t mask;
 
         /* The mask is set, not added to: whatever was blocked in the parent is not our business. */
         sigemptyset(&mask);
         sigaddset(&mask, SIGTERM);
         (void) sigprocmask(SIG_SETMASK, &mask, NULL);
-        (void) sigaction(SIGTERM, &terminate, NULL);
 
         (void) sigaction(SIGPIPE, &ignore, NULL); /* sendfile(2) has no flag against it */
         (void) sigaction(SIGHUP, &ignore, NULL);  /* reload is for the master */
@@ -152,6 +149,41 @@ static int loop_init_listeners(Loop *l, unsigned n) {
         return 0;
 }
 
+/* Not a handler with the signal let in by epoll_pwait(2): that call returns without it as long as there are
+ * events, so that a busy worker would never hear of it. */
+static int loop_init_signals(Loop *l) {
+        sigset_t mask;
+        int r;
+
+        sigemptyset(&mask);
+        sigaddset(&mask, SIGTERM);
+        l->signal_fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
+        if (l->signal_fd < 0)
+                return log_error_errno(-errno, "Failed to create a signal descriptor: %m");
+        r = loop_epoll(l, EPOLL_CTL_ADD, l->signal_fd, EPOLLIN, l->n_listeners);
+        if (r < 0)
+                return log_error_errno(r, "Failed to wait for signals: %m");
+        return 0;
+}
+
+/* A connection takes a descriptor, and another one while it is sent a file. systemd leaves the soft limit at
+ * 1024 for the sake of select(2), which is not used here (systemd.exec(5), LimitNOFILE=). */
+static void loop_fit_connections(Loop *l) {
+        rlim_t wanted = (rlim_t) l->max_connections * 2 + DESCRIPTORS_RESERVED;
+        struct rlimit limit;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted)
+                return;
+        limit.rlim_cur = MIN(limit.rlim_max, wanted);
+        if (setrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted)
+                return;
+        l->max_connections = limit.rlim_cur > DESCRIPTORS_RESERVED + 1
+                                             ? (unsigned) (limit.rlim_cur - DESCRIPTORS_RESERVED) / 2
+                                             : 1;
+        log_info("The limit of %ju descriptors (LimitNOFILE=) allows %u connections at a time.",
+                        (uintmax_t) limit.rlim_max, l->max_connections);
+}
+
 static void loop_set_time(Loop *l) {
         struct timespec ts;
 
@@ -165,6 +197,7 @@ int loop_init(Loop *l, const Board *board, BoardCell *cell, unsigned n_listeners
 
         *l = (Loop){
                 .epoll_fd = -EBADF,
+                .signal_fd = -EBADF,
                 .board = board,
                 .cell = cell,
                 .max_connections = max_connections,
@@ -181,6 +214,10 @@ int loop_init(Loop *l, const Board *board, BoardCell *cell, unsigned n_listeners
         l->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
         if (l->epoll_fd < 0)
                 return log_error_errno(-errno, "Failed to create an epoll instance: %m");
+        r = loop_init_signals(l);
+        if (r < 0)
+                return r;
+        loop_fit_connections(l);
         loop_start_listening(l);
         return 0;
 }
@@ -205,6 +242,7 @@ void loop_done(Loop *l) {
         loop_close_all(l);
         server_done(&l->server);
         free(l->listeners);
+        l->signal_fd = safe_close(l->signal_fd);
         l->epoll_fd = safe_close(l->epoll_fd);
 }
 
@@ -242,6 +280,14 @@ static void listener_rotate(Loop *l, Listener *li) {
                 loop_pause(l);
 }
 
+/* Once a minute at most: a lack can come and go with every connection. */
+static void loop_warn(Loop *l, int error) {
+        if (l->warned_at > 0 && l->server.now - l->warned_at < WARNING_INTERVAL)
+                return;
+        l->warned_at = l->server.now;
+        log_warning_errno(-error, "Not accepting connections for now: %m");
+}
+
 static void listener_failed(Loop *l, Listener *li, int error) {
         switch (error) {
         case EMFILE:
@@ -250,7 +296,7 @@ static void listener_failed(Loop *l, Listener *li, int error) {
         case ENOMEM:
                 /* The connection stays in the queue and the socket stays readable. A close of ours ends the
                  * lack, or somebody else's, about which nobody tells us. */
-                log_warning_errno(-error, "Not accepting connections for now: %m");
+                loop_warn(l, error);
                 loop_pause(l);
                 break;
         case EBADF:
@@ -297,10 +343,21 @@ static void loop_drain(Loop *l) {
         board_cell_set_state(l->board, l->cell, BOARD_DRAINING);
 }
 
+static void loop_read_signals(Loop *l) {
+        struct signalfd_siginfo info;
+
+        while (read(l->signal_fd, &info, sizeof(info)) == sizeof(info))
+                loop_drain(l);
+}
+
 static void loop_dispatch(Loop *l, const struct epoll_event *ev) {
         if (ev->data.u64 < l->n_listeners) {
                 if (l->listening)
                         loop_accept(l, l->listeners + ev->data.u64);
+                return;
+        }
+        if (ev->data.u64 == l->n_listeners) {
+                loop_read_signals(l);
                 return;
         }
 
@@ -336,19 +393,13 @@ static bool loop_is_finished(const Loop *l) {
 
 int loop_run(Loop *l) {
         struct epoll_event events[EVENTS_MAX];
-        sigset_t none;
 
-        sigemptyset(&none);
         while (!loop_is_finished(l)) {
-                int n = epoll_pwait(l->epoll_fd, events, EVENTS_MAX, loop_timeout_msec(l), &none);
-                if (n < 0 && errno != EINTR)
+                int n = epoll_wait(l->epoll_fd, events, EVENTS_MAX, loop_timeout_msec(l));
+                if (n < 0 && errno != EINTR) /* a debugger */
                         return log_error_errno(-errno, "Failed to wait for events: %m");
 
                 loop_set_time(l);
-                if (terminate_requested) {
-                        terminate_requested = 0;
-                        loop_drain(l);
-                }
                 for (int i = 0; i < n; i++)
                         loop_dispatch(l, events + i);
                 loop_expire(l);

@@ -18,20 +18,22 @@ typedef struct Listener {
 
 typedef struct Loop {
         int epoll_fd;
+        int signal_fd;
         const Board *board; /* borrowed, with the cell */
         BoardCell *cell;
         Listener *listeners;
         unsigned n_listeners;
         unsigned max_connections;
         bool listening;
-        uint64_t retry_at; /* to listen again, when something lacked; else USEC_INFINITY */
-        uint64_t end_at;   /* of a drain that nobody watches over; else USEC_INFINITY */
+        uint64_t retry_at;  /* to listen again, when something lacked; else USEC_INFINITY */
+        uint64_t end_at;    /* of a drain that nobody watches over; else USEC_INFINITY */
+        uint64_t warned_at; /* of the last word about what lacks */
         pid_t parent;
         Server server;
 } Loop;
 
-/* Blocks SIGTERM, which is the order to drain, everywhere but in the wait of loop_run(), and ignores what
- * must not end a worker. To be called first of all. */
+/* Blocks SIGTERM, which is the order to drain and comes in as an event like any other, and ignores what must
+ * not end a worker. To be called first of all. */
 void loop_block_signals(void);
 
 /* Listens on the descriptors 3 … 3 + @n_listeners - 1. Failures are logged. */

@@ -122,10 +122,21 @@ class Worker:
         self.board = os.memfd_create("board")
         os.ftruncate(self.board, CELLS * CELL_SIZE)
         self.bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self.status = None
+        self.status, self.index = None, CELL
         self.argv = [*map(str, wrapper), str(BINARY), f"--directory={directory}", *options]
         self.pid = self._spawn(environment or {})
         self.pidfd = os.pidfd_open(self.pid)
+
+    def sibling(self):
+        """Another worker on the same sockets, in a cell of its own."""
+        other = Worker.__new__(Worker)
+        other.__dict__.update(self.__dict__)
+        other.listeners = [sock.dup() for sock in self.listeners]
+        other.board, other.bell = os.dup(self.board), os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        other.status, other.index = None, self.index + 1
+        other.pid = other._spawn({"MUSTER_WORKER": "4", "MUSTER_BOARD_CELL": str(other.index)})
+        other.pidfd = os.pidfd_open(other.pid)
+        return other
 
     def environment(self):
         n = len(self.listeners)
@@ -157,10 +168,10 @@ class Worker:
 
     def cell(self):
         """state, connections, accepted, requests"""
-        return struct.unpack("=IIQQ", os.pread(self.board, 24, CELL * CELL_SIZE))
+        return struct.unpack("=IIQQ", os.pread(self.board, 24, self.index * CELL_SIZE))
 
     def reason(self):
-        return os.pread(self.board, 192, CELL * CELL_SIZE + 24).split(b"\0", 1)[0].decode()
+        return os.pread(self.board, 192, self.index * CELL_SIZE + 24).split(b"\0", 1)[0].decode()
 
     @property
     def state(self):
@@ -228,6 +239,10 @@ class Worker:
                 return int(line.split()[1])
         raise KeyError(field)
 
+    def cpu_ticks(self):
+        """User and system time, in 1/100 s: a busy loop takes one tick after the other."""
+        return sum(map(int, pathlib.Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]))
+
     def close(self):
         if self.status is None:
             self.kill(signal.SIGKILL)
@@ -291,7 +306,7 @@ def main(argv):
     elif mode[0] == "nofile":
         import resource
 
-        resource.setrlimit(resource.RLIMIT_NOFILE, (int(mode[1]), int(mode[1])))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (int(mode[1]), int(mode[2])))
     elif mode[0] == "master":  # stays as the parent, until it is killed
         if os.fork():
             os.wait()
