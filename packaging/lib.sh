@@ -23,14 +23,14 @@ as_root() {
 
 # Quiet unless it fails.
 quietly() {
-        log=$(mktemp)
-        if "$@" >"$log" 2>&1; then
-                rm -f "$log"
+        quiet_output=$(mktemp)
+        if "$@" >"$quiet_output" 2>&1; then
+                rm -f "$quiet_output"
         else
-                rc=$?
-                cat "$log" >&2
-                rm -f "$log"
-                return $rc
+                quiet_status=$?
+                cat "$quiet_output" >&2
+                rm -f "$quiet_output"
+                return $quiet_status
         fi
 }
 
