@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: MIT
+"""The service as a person uses it: started by its socket, looked at by systemctl and journalctl, stopped."""
+
+import re
+
+import pytest
+
+from client import Connection, get, whoami, workers
+from machine import TOP, wait_for
+
+BIG = 48 * 1024 * 1024
+
+
+@pytest.fixture
+def n_workers(machine):
+    return int(machine.run('nproc').stdout)
+
+
+def test_first_request_starts_service(machine):
+    """systemctl start muster.socket starts no service; the first request does, and is answered."""
+    machine.systemctl('start', 'muster.socket')
+    assert machine.unit('muster.socket').ActiveState == 'active'
+    assert machine.unit('muster.service').ActiveState == 'inactive'
+
+    page = machine.run('curl', '--silent', '--show-error', '--fail', 'http://127.0.0.1:8080/').stdout
+    assert '<html' in page
+    assert machine.unit('muster.service').ActiveState == 'active'
+
+
+def test_ipv6(served):
+    """The port is there for IPv6 too."""
+    served.run('curl', '--silent', '--show-error', '--fail', 'http://[::1]:8080/')
+
+
+def test_all_workers_answer(served, n_workers):
+    """There is one worker for each CPU, and over many connections each of them answers."""
+    found = workers(served, n_workers)
+    assert sorted(found.values()) == list(range(1, n_workers + 1))
+    master = int(served.unit('muster.service').MainPID)
+    assert sorted(found) == served.children(master)
+    assert served.processes('muster.service') == sorted([master, *found])
+
+
+def test_status_line(served, n_workers):
+    """systemctl status says how many workers are ready, how many connections are open, and which generation it is."""
+    connections = [Connection(served) for _ in range(3)]
+    for connection in connections:
+        connection.get('/whoami')
+
+    line = rf'Status: "{n_workers}/{n_workers} workers ready, 3 connections, generation 1"'
+    wait_for(lambda: re.search(line, served.systemctl('status', 'muster.service').stdout), line)
+
+
+def test_journal_fields(served, n_workers):
+    """What master and workers log can be searched by app, worker, generation and message, and names its sender."""
+    pids = workers(served, n_workers)
+    master = int(served.unit('muster.service').MainPID)
+    entries = [e for e in served.journal('-u', 'muster.service') if e.get('MUSTER_APP') == 'default']
+
+    assert entries
+    for entry in entries:
+        assert re.fullmatch('[0-9a-f]{32}', entry['MESSAGE_ID']), entry
+        assert entry['MUSTER_GENERATION'] == '1', entry
+        assert entry['CODE_FILE'] and entry['CODE_LINE'].isdigit() and entry['CODE_FUNC'], entry
+        assert entry['_SYSTEMD_UNIT'] == 'muster.service', entry
+        assert int(entry['_PID']) == master or int(entry['_PID']) in pids, entry
+
+    ready = {int(e['MUSTER_WORKER']): int(e['MUSTER_WORKER_PID']) for e in entries if 'MUSTER_WORKER_PID' in e}
+    assert ready == {slot: pid for pid, slot in pids.items()}
+    assert served.journal('MUSTER_APP=default', 'MUSTER_WORKER=1')
+
+
+def test_worker_streams(served, n_workers):
+    """The stderr of each worker is a stream to the journal of its own."""
+    pids = served.processes('muster.service')
+    streams = {served.run('readlink', f'/proc/{pid}/fd/2').stdout.strip() for pid in pids}
+    assert len(streams) == n_workers + 1
+    assert all(stream.startswith('socket:') for stream in streams)
+
+
+def test_catalog(served):
+    """journalctl -x explains the messages."""
+    get(served)
+    served.run('journalctl', '--sync')
+    text = served.run('journalctl', '--no-pager', '--catalog', '-u', 'muster.service').stdout
+    assert 'Subject: The app default is served' in text
+    assert re.search(r'Subject: Worker 1 of default is ready', text)
+
+
+def test_catalog_is_whole(served):
+    """Every message that the programs can send has its text in the catalog of the machine."""
+    header = (TOP / 'src/basic/message-id.h').read_text()
+    ids = re.findall(r'#define MESSAGE_ID_\w+\s+"([0-9a-f]{32})"', header)
+    assert ids
+    for message_id in ids:
+        assert 'Defined-By: muster' in served.run('journalctl', '--dump-catalog', message_id).stdout
+
+
+def test_sandbox_of_worker(served, n_workers):
+    """A worker has no privileges, a user that systemd made up, and knows what it is and nothing of systemd's words to
+    the master."""
+    for pid, slot in workers(served, n_workers).items():
+        status = dict(line.split(':', 1) for line in served.run('cat', f'/proc/{pid}/status').stdout.splitlines())
+        for capabilities in 'CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb':
+            assert int(status[capabilities], 16) == 0, capabilities
+        assert status['NoNewPrivs'].strip() == '1'
+        assert status['Seccomp'].strip() == '2'
+        uid = int(status['Uid'].split()[0])
+        assert 61184 <= uid <= 65519, 'the range of DynamicUser='
+
+        variables = served.run('cat', f'/proc/{pid}/environ').stdout.split('\0')
+        environment = dict(v.split('=', 1) for v in variables if '=' in v)
+        assert environment['MUSTER_APP'] == 'default'
+        assert environment['MUSTER_WORKER'] == str(slot)
+        assert environment['MUSTER_GENERATION'] == '1'
+        assert environment['LISTEN_FDS'] == '1'
+        assert environment['LISTEN_FDNAMES'] == 'http'
+        for name in 'NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID':
+            assert name not in environment
+
+
+def test_descriptors_of_worker(served, n_workers):
+    """A worker has the socket that systemd opened, its streams and what it made itself; nothing of the master."""
+    listeners = served.run('ss', '--no-header', '--listening', '--tcp', '--extended').stdout
+    inode = re.search(r':8080 .*\bino:(\d+)', listeners).group(1)
+    master = served.unit('muster.service').MainPID
+    masters = served.run('sh', '-c', f'for f in /proc/{master}/fd/*; do echo "${{f##*/}} $(readlink $f)"; done').stdout
+
+    for pid in workers(served, n_workers):
+        lines = served.run('sh', '-c', f'for f in /proc/{pid}/fd/*; do echo "${{f##*/}} $(readlink $f)"; done').stdout
+        files = {int(n): target for n, target in (line.split(' ', 1) for line in lines.splitlines())}
+        assert files[0] == '/dev/null'
+        assert files[1] == files[2] and files[1].startswith('socket:')
+        assert files[3] == f'socket:[{inode}]'
+        assert list(files.values()).count(f'socket:[{inode}]') == 1
+        for n, target in files.items():
+            if n < 4:
+                continue
+            assert not target.startswith('socket:') or target not in masters, f'{n}: {target} is the master\'s'
+            assert not target.startswith(('/etc', '/proc')), f'{n}: {target}'
+        assert len(files) < 24, files
+
+
+def test_exposure(served):
+    """systemd-analyze security: at most 1.5 for the default app."""
+    text = served.run('systemd-analyze', '--no-pager', 'security', 'muster.service').stdout
+    level = float(re.search(r'Overall exposure level for muster.service: ([0-9.]+)', text).group(1))
+    assert level <= 1.5, text
+
+
+def test_units_verify(machine):
+    """systemd has nothing to say against the units."""
+    done = machine.run('systemd-analyze', 'verify', '--man=no', 'muster.socket', 'muster.service',
+                       'muster@web.socket', 'muster@web.service')
+    assert 'muster' not in done.stdout, done.stdout
+
+
+def test_stop_finishes_request(served):
+    """systemctl stop waits for the request in flight, which gets every byte; the socket stays."""
+    with open(served.path('/usr/share/muster/welcome/big'), 'wb') as f:
+        f.truncate(BIG)
+    connection = Connection(served, timeout=60, receive_buffer=64 * 1024)
+    connection.request('GET', '/big')
+    response = connection.getresponse()
+    assert response.read(100_000) == bytes(100_000)
+
+    stop = served.start('systemctl', 'stop', 'muster.service')
+    served.wait_unit('muster.service', 'deactivating')
+    assert stop.poll() is None
+    assert 100_000 + len(response.read()) == BIG
+    assert stop.wait(30) == 0
+    unit = served.unit('muster.service')
+    assert (unit.ActiveState, unit.Result, unit.ExecMainStatus) == ('inactive', 'success', '0')
+    assert served.unit('muster.socket').ActiveState == 'active'
+
+
+def test_stop_ends_idle_connections(served):
+    """A connection that waits for its next request does not hold up the stop."""
+    connection = Connection(served)
+    connection.get('/whoami')
+    served.systemctl('stop', 'muster.service', timeout=15)
+    assert connection.sock.recv(1) == b''
+
+
+def test_request_while_stopped(served):
+    """A request while the service is stopped is answered by the next start."""
+    before = whoami(served)['pid']
+    served.systemctl('stop', 'muster.service')
+    assert served.unit('muster.service').ActiveState == 'inactive'
+    assert whoami(served)['pid'] != before
+    assert served.unit('muster.service').ActiveState == 'active'
+
+
+def test_stopping_socket_stops_service(served):
+    """Without its socket the service has nothing to do."""
+    served.systemctl('stop', 'muster.socket')
+    served.wait_unit('muster.service', 'inactive')
+    with pytest.raises(ConnectionRefusedError):
+        get(served)
+
+
+def test_starting_service_starts_socket(machine):
+    """The service has its socket, however it is started."""
+    machine.systemctl('start', 'muster.service')
+    assert machine.unit('muster.socket').ActiveState == 'active'
+    assert get(machine)[0] == 200
+
+
+def test_many_restarts(served):
+    """Restarts in quick succession run into no limit."""
+    for _ in range(12):
+        served.systemctl('restart', 'muster.service')
+        assert get(served)[0] == 200
+    assert served.unit('muster.socket').ActiveState == 'active'
+
+
+def test_many_activations(served):
+    """A service that is stopped and started by its socket again and again runs into no limit either."""
+    for _ in range(12):
+        served.systemctl('stop', 'muster.service')
+        assert get(served)[0] == 200
+    assert served.unit('muster.socket').ActiveState == 'active'
