@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: MIT
+"""Starts a real musterd the way systemd does, and listens to what it tells systemd.
+
+The harness is systemd: it opens the sockets, sets LISTEN_FDS, and reads NOTIFY_SOCKET. Everything is waited for by its
+event: a notification, a pidfd, the end of a stream. Nothing here sleeps. Orphans come to this process (it is a subreaper), so
+that it can wait for their end.
+"""
+
+import contextlib
+import ctypes
+import json
+import mmap
+import os
+import pathlib
+import select
+import shutil
+import signal
+import socket
+import stat
+import struct
+import tempfile
+import time
+
+from worker_harness import BUILD_DIR, CELL_SIZE, CELLS, DEADLINE, Client, high, inheritable
+
+MUSTERD = BUILD_DIR / "src/master/musterd"
+MUSTER_EXEC = BUILD_DIR / "src/exec/muster-exec"
+WORKER_DIR = BUILD_DIR / "src/worker"
+BOARD_SIZE = CELLS * CELL_SIZE
+PR_SET_CHILD_SUBREAPER = 36
+
+ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def tcp(host="127.0.0.1"):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, 0), family=family, backlog=1024)
+
+
+def unix(path):
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.bind(str(path))
+    sock.listen(1024)
+    return sock
+
+
+def wait_readable(fds, what, timeout=DEADLINE):
+    ready, _, _ = select.select(fds, [], [], timeout)
+    assert ready, f"{what}: did not happen within {timeout} s"
+    return ready
+
+
+class Process:
+    """Some process, watched by a pidfd: a worker, which is not our child."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+
+    def kill(self, signo):
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signo)
+
+    def ended(self):
+        return bool(select.select([self.pidfd], [], [], 0)[0])
+
+    def wait_end(self, timeout=DEADLINE):
+        wait_readable([self.pidfd], f"the end of {self.pid}", timeout)
+
+    def environment(self):
+        data = pathlib.Path(f"/proc/{self.pid}/environ").read_bytes()
+        return dict(item.split("=", 1) for item in data.decode().split("\0") if item)
+
+    def fds(self):
+        """Number to target, such as {0: "/dev/null"}."""
+        folder = pathlib.Path(f"/proc/{self.pid}/fd")
+        return {int(p.name): os.readlink(p) for p in folder.iterdir()}
+
+    def switches(self):
+        """Voluntary context switches of all threads: how often it was woken up."""
+        total = 0
+        for task in pathlib.Path(f"/proc/{self.pid}/task").iterdir():
+            for line in (task / "status").read_text().splitlines():
+                if line.startswith("voluntary_ctxt_switches:"):
+                    total += int(line.split()[1])
+        return total
+
+    def cpu_seconds(self):
+        fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Master:
+    """musterd NAME.conf in a directory of its own. `sockets`: (name, socket) pairs to pass; None: LISTEN_FDS is not set."""
+
+    def __init__(self, config="", sockets=None, workers=2, name="web", worker=None, environment=None, affinity=None,
+                 stray=0, notify=True, watchdog_usec=None, arguments=(), command=None, directory=None, stderr=None):
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="muster-"))
+        self.site = self.dir / "site"
+        self.site.mkdir()
+        (self.site / "index.html").write_text("hello\n")
+        self.config_file = self.dir / f"{name}.conf"
+        self.socket_list = sockets if sockets is not None else [("http", tcp())]
+        self.pass_sockets = sockets != []
+        self.workers = workers
+        self.write_config(config, directory=directory)
+        self.messages = []
+        self.seen = 0
+        self.notify_socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.notify_socket.bind(str(self.dir / "notify"))
+        self.stderr_file = self.dir / "stderr"
+        self.status = None
+        self.env = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG") or k.endswith("SAN_OPTIONS")}
+        # with a sanitizer, a signal is still to end a worker, and not a report
+        own = "handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0:handle_abort=0"
+        self.env["ASAN_OPTIONS"] = ":".join(filter(None, (self.env.get("ASAN_OPTIONS"), own)))
+        self.env["MUSTER_LIBEXECDIR"] = str(self.worker_dir(worker) if worker else WORKER_DIR)
+        if notify:
+            self.env["NOTIFY_SOCKET"] = str(self.dir / "notify")
+        if watchdog_usec:
+            self.env["WATCHDOG_USEC"] = str(watchdog_usec)
+        self.env.update(environment or {})
+        self.argv = [str(MUSTERD), *arguments, *(command or [str(self.config_file)])]
+        self.pid = self._spawn(affinity, stray, watchdog_usec, stderr)
+        self.process = Process(self.pid)
+        self.pidfd = self.process.pidfd
+
+    def write_config(self, text="", workers=None, directory=None, whoami=True):
+        workers = self.workers if workers is None else workers
+        count = f"count = {workers};" if workers else ""
+        self.config_file.write_text(
+            f'app: {{ directory = "{directory or self.site}"; whoami = {"true" if whoami else "false"}; }};\n'
+            + (text if "workers:" in text else f"workers: {{ {count} }};\n{text}")
+        )
+
+    def worker_dir(self, body):
+        """A directory with a stand-in for muster-worker: Python lines that use fake_worker.py."""
+        folder = self.dir / "libexec"
+        folder.mkdir()
+        script = folder / "muster-worker"
+        script.write_text(
+            "#!/usr/bin/python3 -IS\nimport sys\n"
+            f"sys.path.insert(0, {str(pathlib.Path(__file__).parent)!r})\nsys.dont_write_bytecode = True\n"
+            f"from fake_worker import *\nREAL = {str(WORKER_DIR / 'muster-worker')!r}\n{body}\n"
+        )
+        script.chmod(0o755)
+        return folder
+
+    def _spawn(self, affinity, stray, watchdog_usec, stderr):
+        socks = self.socket_list if self.pass_sockets else []
+        fds = [high(sock.fileno()) for _, sock in socks]
+        leaked = list(inheritable())
+        err = os.open(self.stderr_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        if stderr is not None:
+            os.dup2(stderr, err, inheritable=False)
+        pid = os.fork()
+        if pid:
+            for fd in (*fds, err):
+                os.close(fd)
+            return pid
+        try:
+            null = os.open("/dev/null", os.O_RDWR)
+            for i, fd in enumerate((null, err, err)):
+                os.dup2(fd, i, inheritable=True)
+            for fd in leaked:
+                os.close(fd)
+            for i, fd in enumerate(fds):
+                os.dup2(fd, 3 + i, inheritable=True)
+            for i in range(stray):
+                os.dup2(null, 50 + 7 * i, inheritable=True)
+            if affinity:
+                os.sched_setaffinity(0, affinity)
+            if socks:
+                self.env["LISTEN_FDS"] = str(len(socks))
+                self.env.setdefault("LISTEN_FDNAMES", ":".join(name for name, _ in socks))
+                self.env["LISTEN_PID"] = str(os.getpid())
+            if watchdog_usec:
+                self.env.setdefault("WATCHDOG_PID", str(os.getpid()))
+            os.execve(self.argv[0], self.argv, self.env)
+        finally:
+            os._exit(126)
+
+    # Notifications
+
+    def _receive(self):
+        while select.select([self.notify_socket], [], [], 0)[0]:
+            data, ancillary, flags, _ = self.notify_socket.recvmsg(65536, 4096)
+            assert not flags & socket.MSG_TRUNC and not ancillary
+            self.messages.append((time.monotonic(), data.decode()))
+
+    def wait_message(self, wanted, timeout=DEADLINE):
+        """The next message, after the last one this returned, that is wanted: one with that line, or one for which it says so."""
+        condition = wanted if callable(wanted) else lambda lines: wanted in lines
+        end = time.monotonic() + timeout
+        while True:
+            self._receive()
+            while self.seen < len(self.messages):
+                when, text = self.messages[self.seen]
+                self.seen += 1
+                if condition(text.split("\n")):
+                    return text
+            if self.process.ended() and self.seen == len(self.messages):
+                self._receive()
+                if self.seen == len(self.messages):
+                    raise AssertionError(f"musterd has ended with {self.wait_exit()}: {self.stderr()}")
+                continue
+            rest = end - time.monotonic()
+            heard = [text for _, text in self.messages]
+            assert rest > 0, f"no such message; heard: {heard}\n{self.stderr()}"
+            select.select([self.notify_socket, self.pidfd], [], [], rest)
+
+    def wait_status(self, text, timeout=DEADLINE):
+        """Waits for a STATUS of exactly this text, or one for which it says so."""
+        condition = text if callable(text) else lambda found: found == text
+        return self.wait_message(lambda lines: any(l.startswith("STATUS=") and condition(l[7:]) for l in lines), timeout)
+
+    def wait_ready(self):
+        return self.wait_message("READY=1")
+
+    def statuses(self):
+        self._receive()
+        return [l[7:] for _, text in self.messages for l in text.split("\n") if l.startswith("STATUS=")]
+
+    # Processes
+
+    def kill(self, signo=signal.SIGTERM):
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signo)
+
+    def wait_exit(self, timeout=DEADLINE):
+        """The exit code; negative: the signal."""
+        if self.status is None:
+            wait_readable([self.pidfd], f"musterd's end; it said: {self.stderr()}", timeout)
+            self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            self._receive()
+        return self.status
+
+    def children(self):
+        """The pids of its children, in no order."""
+        pids = []
+        for entry in os.listdir("/proc"):
+            if entry.isdigit():
+                with contextlib.suppress(OSError):
+                    fields = pathlib.Path(f"/proc/{entry}/stat").read_text().rsplit(")", 1)[1].split()
+                    if int(fields[1]) == self.pid and fields[0] != "Z":
+                        pids.append(int(entry))
+        return pids
+
+    def worker_processes(self):
+        workers = []
+        for pid in sorted(self.children()):
+            with contextlib.suppress(ProcessLookupError):  # it has just gone
+                workers.append(Process(pid))
+        return workers
+
+    def stderr(self):
+        return self.stderr_file.read_text()
+
+    def board(self):
+        """The board, mapped by way of a worker that holds it."""
+        for worker in self.worker_processes():
+            for number, target in worker.fds().items():
+                if "muster-board" in target:
+                    fd = os.open(f"/proc/{worker.pid}/fd/{number}", os.O_RDWR | os.O_CLOEXEC)
+                    try:
+                        return mmap.mmap(fd, BOARD_SIZE)
+                    finally:
+                        os.close(fd)
+        raise AssertionError("no worker with a board")
+
+    def wait_connections(self, n):
+        """Until the workers have counted so many open connections; there is no event for it, so it looks again and again."""
+        end = time.monotonic() + DEADLINE
+        with contextlib.closing(self.board()) as board:
+            while sum(struct.unpack_from("=I", board, cell + 4)[0] for cell in range(0, BOARD_SIZE, CELL_SIZE)) != n:
+                assert time.monotonic() < end, f"there are not {n} connections"
+                select.select([self.pidfd], [], [], 0.002)
+
+    # Requests
+
+    def connect(self, name=None):
+        for its_name, sock in self.socket_list:
+            if name in (None, its_name):
+                client = socket.socket(sock.family, socket.SOCK_STREAM)
+                client.settimeout(DEADLINE)
+                client.connect(sock.getsockname())
+                return Client(client)
+        raise KeyError(name)
+
+    def get(self, target="/", name=None):
+        with contextlib.closing(self.connect(name)) as client:
+            return client.request(target, headers=["Connection: close"])
+
+    def whoami(self):
+        answer = self.get("/whoami")
+        assert answer.status == 200
+        return json.loads(answer.body)
+
+    def close(self):
+        if self.status is None:
+            workers = [] if self.process.ended() else self.worker_processes()
+            self.kill(signal.SIGKILL)
+            for w in workers:
+                w.kill(signal.SIGKILL)
+            self.wait_exit()
+            for w in workers:
+                w.wait_end()
+        with contextlib.suppress(ChildProcessError):  # orphans that came to us
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        for _, sock in self.socket_list:
+            sock.close()
+        self.notify_socket.close()
+        shutil.rmtree(self.dir)
+
+
+def inode(sock):
+    st = os.fstat(sock.fileno())
+    assert stat.S_ISSOCK(st.st_mode)
+    return st.st_ino

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: MIT
+"""How many workers there are, and what each of them is given: these descriptors, this environment, nothing else."""
+
+import json
+import math
+import os
+import pathlib
+
+import pytest
+from harness import inode
+
+
+def quota_cpus():
+    """What cpu.max grants this process; infinite without a limit."""
+    least = math.inf
+    for line in pathlib.Path("/proc/self/cgroup").read_text().splitlines():
+        if line.startswith("0::/"):
+            folder = pathlib.Path("/sys/fs/cgroup", line[4:])
+            for place in (folder, *folder.parents):
+                try:
+                    quota, period = (place / "cpu.max").read_text().split()
+                except (OSError, ValueError):
+                    continue
+                if quota != "max":
+                    least = min(least, math.ceil(int(quota) / int(period)))
+    return least
+
+
+def test_one_per_cpu(ready):
+    """count = "auto" is the CPUs that the service may use."""
+    cpus = min(len(os.sched_getaffinity(0)), quota_cpus())
+    m = ready(workers=0)
+    assert len(m.children()) == cpus
+    assert m.statuses()[-1] == f"{cpus}/{cpus} workers ready, 0 connections, generation 1"
+
+
+def test_affinity_of_one(ready):
+    """Bound to one CPU it is one worker."""
+    m = ready(workers=0, affinity={min(os.sched_getaffinity(0))})
+    assert len(m.children()) == 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_count(ready, count):
+    """A number in the configuration is the number."""
+    m = ready(workers=count)
+    assert len(m.children()) == count
+    slots = sorted(int(w.environment()["MUSTER_WORKER"]) for w in m.worker_processes())
+    assert slots == list(range(1, count + 1))
+
+
+def test_all_answer(ready):
+    """Connections end up with every worker, each of which tells who it is."""
+    m = ready(workers=2)
+    pids = set(m.children())
+    seen = set()
+    # the one that took the last connection keeps it, so that the other one's turn comes
+    held = []
+    while seen != pids and len(held) < 500:
+        held.append(m.connect())
+        answer = held[-1].request("/whoami")
+        assert answer.status == 200
+        who = json.loads(answer.body)
+        assert who["app"] == "web" and who["generation"] == 1 and who["worker"] in (1, 2)
+        seen.add(who["pid"])
+    for client in held:
+        client.close()
+    assert seen == pids
+
+
+@pytest.mark.parametrize("stray", [0, 5], ids=["clean", "with-strays"])
+def test_descriptors(ready, stray):
+    """0, 1, 2, the sockets from 3 up, board, bell, and what the worker opened itself: its loop's and its folder. Nothing
+    leaks, even of what was open in the master without O_CLOEXEC."""
+    m = ready(sockets=None, stray=stray)
+    sock = m.socket_list[0][1]
+    for worker in m.worker_processes():
+        fds = worker.fds()
+        assert fds.pop(0) == "/dev/null"
+        assert fds.pop(1) == fds.pop(2) == str(m.stderr_file)
+        assert fds.pop(3) == f"socket:[{inode(sock)}]"
+        assert fds.pop(4) == "/memfd:muster-board (deleted)"
+        assert fds.pop(5) == "anon_inode:[eventfd]"
+        own = sorted(fds.values())
+        assert len(own) == len(set(own))
+        assert {"anon_inode:[eventpoll]", str(m.site)} <= set(own)
+        assert set(own) <= {"anon_inode:[eventpoll]", "anon_inode:[signalfd]", "anon_inode:[timerfd]", str(m.site)}
+
+
+def test_replacement_gets_the_same(ready):
+    """A worker that was started later has the same descriptors as the first ones."""
+    m = ready(workers=1, stray=3)
+    old = m.worker_processes()[0]
+    before = old.fds()
+    old.kill(9)
+    m.wait_status("0/1 workers ready, 0 connections, generation 1; worker 1 was killed by signal 9, SIGKILL")
+    m.wait_status("1/1 workers ready, 0 connections, generation 1")
+    (new,) = m.worker_processes()
+    assert new.pid != old.pid
+    assert new.fds() == before
+
+
+def test_environment(ready):
+    """Its identity; the master's own environment; none of what systemd said to the master alone."""
+    m = ready(environment={"TEST_KEPT": "yes", "MAINPID": "1", "MANAGERPID": "1"}, watchdog_usec=60_000_000)
+    for worker in m.worker_processes():
+        env = worker.environment()
+        assert env["MUSTER_APP"] == "web"
+        assert env["MUSTER_WORKER"] in "12"
+        assert env["MUSTER_GENERATION"] == "1"
+        assert env["LISTEN_FDS"] == "1"
+        assert env["LISTEN_FDNAMES"] == "http"
+        assert env["TEST_KEPT"] == "yes"
+        for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "MAINPID", "MANAGERPID"):
+            assert name not in env
+
+
+def test_signals_are_at_their_defaults(ready):
+    """The master blocks signals for its loop and ignores SIGPIPE; a worker starts with neither."""
+    m = ready(worker="set_state(READY)\nwait_for_ever()\n", workers=1)
+    (worker,) = m.worker_processes()
+    status = dict(l.split(":\t", 1) for l in pathlib.Path(f"/proc/{worker.pid}/status").read_text().splitlines() if ":\t" in l)
+    assert int(status["SigBlk"], 16) == 0
+    # Python itself ignores SIGPIPE and SIGXFSZ, after it was started
+    assert int(status["SigIgn"], 16) & ~(1 << 12 | 1 << 24) == 0
+
+
+def test_master_is_not_dumpable(ready):
+    """The one that starts all cannot be read or traced by its workers: its files in /proc are root's."""
+    m = ready(workers=1)
+    # not dumpable: this file is readable by nobody of the same user, and owned by root
+    assert os.stat(f"/proc/{m.pid}/environ").st_uid == 0
+    if os.geteuid() != 0:
+        with pytest.raises(PermissionError):
+            pathlib.Path(f"/proc/{m.pid}/environ").read_bytes()
+    assert os.stat(f"/proc/{m.children()[0]}/environ").st_uid == os.geteuid()
