@@ -41,5 +41,6 @@ int loop_init(Loop *l, const Board *board, BoardCell *cell, unsigned n_listeners
                 const ServerSettings *settings, const Handler *handler);
 void loop_done(Loop *l);
 
-/* Serves until it was told to drain and all connections are closed. */
+/* Says on the board that it is ready, and serves until it was told to drain and all connections are closed.
+ */
 int loop_run(Loop *l);

@@ -41,10 +41,9 @@ static int serve(const Options *options, const Identity *identity, const Board *
 
         r = loop_init(&loop, board, cell, identity->n_listeners, options->max_connections, &options->server,
                         &handler);
-        if (r >= 0) {
-                board_cell_set_state(board, cell, BOARD_READY);
+        if (r >= 0)
                 r = loop_run(&loop);
-        } else
+        else
                 board_cell_set_reason(
                                 cell, "Failed to listen on the sockets of LISTEN_FDS; the log says why.");
         loop_done(&loop);
