@@ -62,9 +62,11 @@ void response_set_error(Response *r, unsigned status) {
         r->last_modified = -1;
         r->etag[0] = '\0';
         r->size = (uint64_t) snprintf(r->text, sizeof(r->text),
-                        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>%u %s</title>"
-                        "<style>:root{color-scheme:light dark}body{font:1.1em system-ui,sans-serif;text-align:center;"
-                        "margin-top:20vh}</style></head>\n<body><h1>%u</h1><p>%s</p></body></html>\n",
+                        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
+                        "<title>%u %s</title><style>:root{color-scheme:light dark}"
+                        "body{font:1.1em system-ui,sans-serif;text-align:center;margin-top:20vh}</style>"
+                        "</head>\n"
+                        "<body><h1>%u</h1><p>%s</p></body></html>\n",
                         status, phrase, status, phrase);
 }
 

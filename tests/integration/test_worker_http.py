@@ -240,6 +240,15 @@ def test_changed_file_has_another_tag(site, worker):
     assert worker.get("/changing.txt", headers=[f"If-None-Match: {before}"]).status == 200
 
 
+def test_date_is_never_in_the_future(site, worker):
+    """RFC 9110, section 8.8.2.1: a file from tomorrow was last modified now."""
+    path = site / "tomorrow.txt"
+    path.write_text("x")
+    os.utime(path, (time.time() + 86400, time.time() + 86400))
+    headers = worker.get("/tomorrow.txt").headers
+    assert headers["last-modified"] == headers["date"]
+
+
 # Connections
 
 
@@ -471,7 +480,7 @@ def test_idle_timeout(site):
 
 def test_send_timeout(site):
     """A client that does not read loses its connection; one that reads slowly but steadily does not."""
-    with started(site, "--send-timeout=300ms") as w:
+    with started(site, "--send-timeout=1s") as w:
         stuck, slow = w.connect(rcvbuf=8192), w.connect(rcvbuf=65536)
         for client in (stuck, slow):
             client.send(b"GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -650,6 +659,15 @@ def test_siblings_share_the_connections(site):
         assert min(w.connections, other.connections) >= 120
         for client in clients:
             client.close()
+
+
+def test_descriptors_close_on_exec(worker):
+    """Whatever a later kind of worker executes, it gets none of these."""
+    with contextlib.closing(worker.connect()) as client:
+        assert client.request("/").status == 200
+        for fd in worker.fds()[3:]:
+            flags = open(f"/proc/{worker.pid}/fdinfo/{fd}").read().split("flags:")[1].split()[0]
+            assert int(flags, 8) & os.O_CLOEXEC, os.readlink(f"/proc/{worker.pid}/fd/{fd}")
 
 
 def test_one_connection_wakes_one_worker(worker):
