@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+"""Who may include whom: a folder is a layer. Own header first, paths always carry the folder."""
+
+import re
+
+from rules import SRC, finish, sources
+
+ALLOWED = {
+    "include": set(),
+    "basic": {"basic"},
+    "ipc": {"ipc", "basic"},
+    "board": {"board", "basic"},
+    "http": {"http", "basic", "board"},
+    "twin": {"twin", "basic", "board", "http"},
+    "state": {"state", "basic"},
+    "lib": {"lib", "basic", "ipc", "board", "http", "state", "muster"},
+    "exec": {"exec", "basic"},
+    "master": {"master", "basic", "board", "ipc", "muster"},
+    "worker": {"worker", "basic", "board", "http", "twin", "exec", "muster"},
+    "admin": {"admin", "basic", "board", "muster"},
+    "cli": {"cli", "basic", "muster"},
+}
+GENERATED = {"build-config.h"}
+
+
+def check_file(path):
+    folder = path.relative_to(SRC).parts[0]
+    where = path.relative_to(SRC.parent)
+    includes = re.findall(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]', path.read_text(), re.M)
+    if folder not in ALLOWED:
+        yield f"{where}: the folder {folder} is no known layer"
+        return
+    for kind, name in includes:
+        layer = name.split("/")[0] if "/" in name else ""
+        if folder == "include":
+            if kind == '"' or (layer == "systemd" and name != "systemd/sd-event.h"):
+                yield f"{where}: a public header includes {name}; allowed: libc and systemd/sd-event.h"
+        elif kind == "<":
+            if layer in ALLOWED or layer == "muster":
+                yield f"{where}: {name} is ours, it takes quotes"
+        elif not layer:
+            if name not in GENERATED:
+                yield f"{where}: {name} is included without its folder"
+        elif layer not in ALLOWED[folder]:
+            yield f"{where}: {folder} may not include {name}; allowed: {', '.join(sorted(ALLOWED[folder]))}"
+        if name.endswith(".c"):
+            yield f"{where}: a .c file is included: {name}"
+    own = path.with_suffix(".h")
+    if path.suffix == ".c" and own.exists() and includes[:1] != [('"', str(own.relative_to(SRC)))]:
+        yield f"{where}: its own header is not the first"
+
+
+files = list(sources(".c", ".h", under=SRC))
+finish([error for path in files for error in check_file(path)], len(files))
