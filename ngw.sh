@@ -1,2 +1,0 @@
-#!/bin/sh
-NGINX='3;' exec nginx -c /tmp/m/ngx.conf
