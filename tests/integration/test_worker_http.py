@@ -724,8 +724,8 @@ def test_drain_under_load(site):
                 client.sock.setblocking(False)
                 poll = select.poll()
                 poll.register(client.sock, select.POLLIN | select.POLLOUT)
-                while True:
-                    for _, events in poll.poll(DEADLINE):
+                while ready := poll.poll(DEADLINE * 1000):
+                    for _, events in ready:
                         if events & select.POLLIN:
                             if not client.sock.recv(1 << 20):
                                 return
@@ -739,6 +739,7 @@ def test_drain_under_load(site):
         for thread in threads:
             thread.start()
         assert busy.wait(DEADLINE)
+        w.wait_until(lambda: w.connections == 4)
         w.kill()
         w.wait_state(DRAINING)
         for thread in threads:
