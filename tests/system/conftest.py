@@ -6,6 +6,7 @@
 """
 
 import shutil
+import signal
 
 import pytest
 
@@ -21,6 +22,8 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.stash[unable] = cannot_run()
+    # A run that is told to end takes its machines down as one that is interrupted.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config, items):

@@ -151,10 +151,10 @@ class ControlGroup:
 
     count = 0
 
-    def __init__(self):
+    def __init__(self, parents):
         ControlGroup.count += 1
         name = f'muster-test-{os.getpid()}-{ControlGroup.count}'
-        self.paths = [parent / name for parent in self.parents()]
+        self.paths = [parent / name for parent in parents]
         for path in self.paths:
             path.mkdir()
 
@@ -190,15 +190,17 @@ class ControlGroup:
 #
 def nspawn(root, *arguments, **popen):
     """Starts systemd-nspawn on a tree, in a group of its own; returns the process and its group."""
-    group = ControlGroup()
+    # Where systemd runs it makes a unit for the container, and with it a group; elsewhere both are ours to care for.
+    by_systemd = os.path.isdir('/run/systemd/system')
+    group = ControlGroup([] if by_systemd else ControlGroup.parents())
 
     def prepare():
         group.enter()
         die_with_parent()
 
     command = ['systemd-nspawn', '--quiet', '-D', str(root), '--register=no', '--private-network', '--settings=no']
-    if not os.path.isdir('/run/systemd/system'):
-        command += ['--keep-unit']  # nobody there to make a unit for it
+    if not by_systemd:
+        command += ['--keep-unit']
     environment = {**os.environ, 'SYSTEMD_NSPAWN_UNIFIED_HIERARCHY': '1'}
     return subprocess.Popen([*command, *arguments], preexec_fn=prepare, env=environment, **popen), group
 
