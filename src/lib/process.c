@@ -56,14 +56,15 @@ typedef struct Launch {
  * their default action first and the mask is opened last. An ignored signal is reset too: a program expects
  * SIGPIPE to be on. */
 static int launch_reset_signals(void) {
-        struct sigaction act = { .sa_handler = SIG_DFL };
+        static const char kernel_sigaction[64]; /* all zero: the default action, by whatever layout */
         sigset_t none;
 
-        for (int sig = 1; sig < _NSIG; sig++) {
-                if (sig == SIGKILL || sig == SIGSTOP)
-                        continue;
-                (void) sigaction(sig, &act, NULL); /* EINVAL for the two that libc keeps to itself */
-        }
+        /* The system call itself: sigaction() refuses the two signals that libc keeps for its threads, which
+         * a parent may have been started with ignored like any other. */
+        for (int sig = 1; sig < _NSIG; sig++)
+                if (sig != SIGKILL && sig != SIGSTOP &&
+                                syscall(SYS_rt_sigaction, sig, kernel_sigaction, NULL, _NSIG / 8) < 0)
+                        return -errno;
         sigemptyset(&none);
         return sigprocmask(SIG_SETMASK, &none, NULL) < 0 ? -errno : 0;
 }
