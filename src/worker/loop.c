@@ -27,6 +27,7 @@
 #include "basic/fd.h"
 #include "basic/log.h"
 #include "basic/macro.h"
+#include "basic/memory.h"
 #include "http/connection.h"
 
 #define FIRST_FD 3
@@ -414,6 +415,7 @@ int loop_run(Loop *l) {
         r = loop_turn(l, 0);
         if (r >= 0 && !l->server.draining)
                 board_cell_set_state(l->board, l->cell, BOARD_READY);
+        memory_trim();
 
         while (r >= 0 && !loop_is_finished(l))
                 r = loop_turn(l, loop_timeout_msec(l));
