@@ -94,7 +94,7 @@ class Master:
     """musterd NAME.conf in a directory of its own. `sockets`: (name, socket) pairs to pass; None: LISTEN_FDS is not set."""
 
     def __init__(self, config="", sockets=None, workers=2, name="web", worker=None, environment=None, affinity=None,
-                 stray=0, notify=True, watchdog_usec=None, arguments=(), command=None, directory=None, stderr=None):
+                 stray=0, notify=True, watchdog_usec=None, arguments=(), command=None, directory=None, stderr=None, uid=None):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="muster-"))
         self.site = self.dir / "site"
         self.site.mkdir()
@@ -121,7 +121,7 @@ class Master:
             self.env["WATCHDOG_USEC"] = str(watchdog_usec)
         self.env.update(environment or {})
         self.argv = [str(MUSTERD), *arguments, *(command or [str(self.config_file)])]
-        self.pid = self._spawn(affinity, stray, watchdog_usec, stderr)
+        self.pid = self._spawn(affinity, stray, watchdog_usec, stderr, uid)
         self.process = Process(self.pid)
         self.pidfd = self.process.pidfd
 
@@ -146,11 +146,15 @@ class Master:
         script.chmod(0o755)
         return folder
 
-    def _spawn(self, affinity, stray, watchdog_usec, stderr):
+    def _spawn(self, affinity, stray, watchdog_usec, stderr, uid):
         socks = self.socket_list if self.pass_sockets else []
         fds = [high(sock.fileno()) for _, sock in socks]
         leaked = list(inheritable())
         err = os.open(self.stderr_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        if uid is not None:
+            for path in (self.dir, self.site):
+                path.chmod(0o755)
+            (self.dir / "notify").chmod(0o777)
         if stderr is not None:
             os.dup2(stderr, err, inheritable=False)
         pid = os.fork()
@@ -176,6 +180,12 @@ class Master:
                 self.env["LISTEN_PID"] = str(os.getpid())
             if watchdog_usec:
                 self.env.setdefault("WATCHDOG_PID", str(os.getpid()))
+            for signo in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
+                signal.signal(signo, signal.SIG_DFL)
+            if uid is not None:
+                os.setgroups([])
+                os.setresgid(uid, uid, uid)
+                os.setresuid(uid, uid, uid)
             os.execve(self.argv[0], self.argv, self.env)
         finally:
             os._exit(126)

@@ -166,6 +166,18 @@ def test_one_of_the_new_cannot_start(ready):
     assert "3/3 workers ready, 0 connections, generation 3" in m.wait_ready()
 
 
+def test_the_others_of_a_failed_generation(ready):
+    """One fails at once: those that are still starting are ended then, not when their own time is over."""
+    m = ready(
+        'workers: { count = 2; start_timeout = "1h"; };',
+        worker="if GENERATION == 2:\n    if SLOT == 2:\n        sys.exit(1)\n    wait_for_ever()\nreal(REAL)\n",
+    )
+    before = pids(m)
+    reload(m)
+    assert "generation 1; reload failed: worker 2 exited with status 1" in m.wait_ready()
+    wait_children(m, before)
+
+
 def test_new_one_is_too_slow(ready):
     """start_timeout counts for a reload too."""
     m = ready('workers: { count = 2; start_timeout = "1s"; };', worker="if GENERATION == 2:\n    wait_for_ever()\nreal(REAL)\n")
