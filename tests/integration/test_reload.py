@@ -284,6 +284,16 @@ def test_mends_what_is_broken(ready):
     assert m.get().status == 200
 
 
+def of_generation(m, generation):
+    """The pids of its workers; others may vanish while it looks."""
+    found = set()
+    for worker in m.worker_processes():
+        with contextlib.suppress(OSError):
+            if worker.environment().get("MUSTER_GENERATION") == str(generation):
+                found.add(worker.pid)
+    return found
+
+
 def kept_fds(m):
     """Without the socket of a notification that may be on its way."""
     sock = f"socket:[{inode(m.socket_list[0][1])}]"
@@ -302,7 +312,7 @@ def test_nothing_is_left_over(ready):
     m.write_config(workers=2)
     reload(m)
     assert "2/2 workers ready" in m.wait_ready()
-    wait_children(m, {w.pid for w in m.worker_processes() if w.environment()["MUSTER_GENERATION"] == "26"})
+    wait_children(m, of_generation(m, 26))
     # by the time it answers the second one, it has dealt with all ends before the first
     m.config_file.unlink()
     for _ in range(2):
