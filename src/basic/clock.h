@@ -18,3 +18,11 @@ static inline uint64_t clock_now_usec(void) {
         clock_gettime(CLOCK_MONOTONIC, &ts);
         return (uint64_t) ts.tv_sec * USEC_PER_SEC + (uint64_t) ts.tv_nsec / NSEC_PER_USEC;
 }
+
+/* How late a timer of @usec may fire, for sd-event: by that it can share a wake-up with others. At least 1,
+ * as 0 would mean sd-event's default of 250 ms, which is too much for short ones. */
+static inline uint64_t clock_accuracy_usec(uint64_t usec) {
+        uint64_t accuracy = usec / 8 < 250 * USEC_PER_MSEC ? usec / 8 : 250 * USEC_PER_MSEC;
+
+        return accuracy > 0 ? accuracy : 1;
+}

@@ -35,10 +35,6 @@
 /* STATUS is refreshed this often when there is no watchdog whose rhythm could be used. */
 #define TICK_DEFAULT_USEC (5 * USEC_PER_SEC)
 
-/* How late a tick may be, so that several wake-ups of the machine become one; far below half of any watchdog
- * time. */
-#define TICK_ACCURACY_USEC (250 * USEC_PER_MSEC)
-
 /* What systemd grants beyond our own time-outs, so that ours come first and are told in words. */
 #define TIMEOUT_MARGIN_USEC (5 * USEC_PER_SEC)
 
@@ -113,6 +109,11 @@ static void manager_set_state(Manager *m, ManagerState to) {
         m->state = to;
 }
 
+static void slot_fill(Slot *s);
+static void manager_start_failed(Manager *m);
+static void reload_abort(Manager *m);
+static void manager_reload(Manager *m);
+
 /*
  * Status
  */
@@ -184,6 +185,9 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
 
         notify_alive();
         manager_notify(m, "");
+        for (unsigned i = 0; i < m->n_wanted; i++)
+                if (!m->slots[i]->retry) /* its timer could not be set */
+                        slot_fill(m->slots[i]);
         r = sd_event_source_set_time_relative(source, m->tick_usec);
         if (r >= 0)
                 r = sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
@@ -195,11 +199,6 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
 /*
  * Slots and workers
  */
-
-static void slot_fill(Slot *s);
-static void manager_start_failed(Manager *m);
-static void reload_abort(Manager *m);
-static void manager_reload(Manager *m);
 
 static Slot *manager_slot(const Manager *m, unsigned id) {
         return id >= 1 && id <= m->n_slots ? m->slots[id - 1] : NULL;
@@ -299,10 +298,12 @@ static void slot_refill(Slot *s, uint64_t lived_usec) {
                 log_event(LOG_WARNING, (.message_id = MESSAGE_ID_WORKER_BACKOFF, .worker = s->id),
                                 "Worker %u died early %u times in a row, trying again in %s.", s->id,
                                 s->restart.early_deaths, duration_to_string(delay, buf));
-                r = sd_event_add_time_relative(m->event, &s->retry, CLOCK_MONOTONIC, delay, 0, on_retry, s);
+                r = sd_event_add_time_relative(m->event, &s->retry, CLOCK_MONOTONIC, delay,
+                                clock_accuracy_usec(delay), on_retry, s);
                 if (r >= 0)
                         return;
-                log_error_errno(r, "Failed to set the timer for worker %u, trying at once: %m", s->id);
+                log_error_errno(r, "Failed to set the timer for worker %u: %m", s->id);
+                return; /* on_tick() fills what is empty */
         }
         slot_fill(s);
 }
@@ -372,7 +373,7 @@ static void manager_look_at(Manager *m, Worker *w) {
 
         if (state == BOARD_READY && w->state == WORKER_STARTING && m->state != MANAGER_STOPPING)
                 manager_worker_ready(m, w);
-        else if (state == BOARD_DRAINING && w->state == WORKER_READY)
+        else if (state == BOARD_DRAINING && (w->state == WORKER_STARTING || w->state == WORKER_READY))
                 manager_worker_leaves(m, w);
 }
 
@@ -520,6 +521,7 @@ static void manager_reload(Manager *m) {
                 reload_abort(m);
                 return;
         }
+        notify_extend_timeout(m->next_config->workers_start_timeout_usec + TIMEOUT_MARGIN_USEC);
         m->next_generation++;
         m->n_next = wanted_workers(m->next_config);
         if (manager_add_slots(m, m->n_next) < 0) {
@@ -588,7 +590,7 @@ static int manager_add_tick(Manager *m) {
         if (m->tick_usec == 0)
                 m->tick_usec = TICK_DEFAULT_USEC;
         return sd_event_add_time_relative(m->event, &m->tick, CLOCK_MONOTONIC, m->tick_usec,
-                        MIN(m->tick_usec / 8, TICK_ACCURACY_USEC), on_tick, m);
+                        clock_accuracy_usec(m->tick_usec), on_tick, m);
 }
 
 static const int manager_signals[] = { SIGTERM, SIGINT, SIGHUP };

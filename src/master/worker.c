@@ -74,8 +74,8 @@ static void worker_set_deadline(Worker *w, uint64_t timeout_usec) {
         w->deadline = sd_event_source_disable_unref(w->deadline);
         if (timeout_usec == USEC_INFINITY)
                 return;
-        r = sd_event_add_time_relative(w->environment->event, &w->deadline, CLOCK_MONOTONIC, timeout_usec, 0,
-                        on_deadline, w);
+        r = sd_event_add_time_relative(w->environment->event, &w->deadline, CLOCK_MONOTONIC, timeout_usec,
+                        clock_accuracy_usec(timeout_usec), on_deadline, w);
         if (r < 0)
                 log_warning_errno(r, "Failed to set a deadline for worker %u: %m", w->slot);
 }

@@ -181,7 +181,7 @@ static void loop_fit_connections(Loop *l) {
         l->max_connections = limit.rlim_cur > DESCRIPTORS_RESERVED + 1
                                              ? (unsigned) (limit.rlim_cur - DESCRIPTORS_RESERVED) / 2
                                              : 1;
-        log_info("The limit of %ju descriptors (LimitNOFILE=) allows %u connections at a time.",
+        log_debug("The limit of %ju descriptors (LimitNOFILE=) allows %u connections at a time.",
                         (uintmax_t) limit.rlim_max, l->max_connections);
 }
 
