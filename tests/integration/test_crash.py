@@ -110,6 +110,18 @@ def test_exit_by_itself(ready, tmp_path):
     wait_replaced(m)
 
 
+def test_leaves_before_it_was_seen_ready(start, tmp_path):
+    """A worker that is ready and on its way out again before the master looks gets a successor, and time to finish."""
+    gate = tmp_path / "gate"
+    m = start(
+        worker="if not os.path.exists(os.environ['GATE']):\n    open(os.environ['GATE'], 'w')\n    set_state(DRAINING)\n"
+        "    wait_for_ever()\nreal(REAL)\n",
+        workers=1, environment={"GATE": str(gate)})
+    m.wait_ready()
+    assert len(m.children()) == 2
+    assert m.get().status == 200
+
+
 def test_broken_later_mends_itself(ready):
     """The folder vanishes and a worker dies: the master lives and says why, and when the folder is back all is well."""
     m = ready('workers: { count = 2; };\nrestart: { backoff_min = "50ms"; backoff_max = "100ms"; };')
