@@ -3,7 +3,10 @@
 
 #include "basic/text.h"
 
+#include <errno.h>
+#include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 /* The length of the well-formed UTF-8 sequence at @p of at most @n bytes, 0 if there is none (RFC 3629,
@@ -35,4 +38,16 @@ void text_make_printable(char *s) {
                         s[i] = '?';
                 i++;
         }
+}
+
+int text_outcome(int outcome, char **ret_text, const char *format, ...) {
+        va_list ap;
+
+        va_start(ap, format);
+        int n = vasprintf(ret_text, format, ap);
+        va_end(ap);
+        if (n >= 0)
+                return outcome;
+        *ret_text = NULL;
+        return -ENOMEM;
 }

@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <libconfig.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -18,6 +17,9 @@
 #include "basic/text.h"
 #include "master/address.h"
 #include "master/config-schema.h"
+
+/* Leaves the text for the user and returns the outcome. */
+#define invalid(ret_error, ...) text_outcome(CONFIG_INVALID, ret_error, __VA_ARGS__)
 
 #define LISTEN_MAX      64
 #define SOCKET_NAME_MAX 255 /* sd_listen_fds(3) */
@@ -38,20 +40,6 @@ Config *config_free(Config *c) {
 
 static void *member_of(const Config *c, const ConfigKey *k) {
         return (char *) c + k->offset;
-}
-
-/* Writes the user's message and returns CONFIG_INVALID. */
-static _printf_(2, 3) int invalid(char **ret_error, const char *format, ...) {
-        va_list ap;
-
-        va_start(ap, format);
-        int n = vasprintf(ret_error, format, ap);
-        va_end(ap);
-        if (n < 0) {
-                *ret_error = NULL;
-                return -ENOMEM;
-        }
-        return CONFIG_INVALID;
 }
 
 static const char *setting_file(const Config *c, const config_setting_t *s) {

@@ -5,26 +5,16 @@
 
 #include <errno.h>
 #include <netinet/in.h>
-#include <stdarg.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "basic/fd.h"
+#include "basic/text.h"
 #include "master/activation.h"
 
-static _printf_(2, 3) int invalid(char **ret_error, const char *format, ...) {
-        va_list ap;
-
-        va_start(ap, format);
-        int n = vasprintf(ret_error, format, ap);
-        va_end(ap);
-        if (n < 0) {
-                *ret_error = NULL;
-                return -ENOMEM;
-        }
-        return LISTENERS_INVALID;
-}
+/* Leaves the text for the user and returns the outcome. */
+#define invalid(ret_error, ...) text_outcome(LISTENERS_INVALID, ret_error, __VA_ARGS__)
 
 void listeners_done(Listeners *l) {
         for (size_t i = 0; i < l->n; i++) {
