@@ -22,10 +22,11 @@
 #include "basic/fd.h"
 #include "basic/macro.h"
 
-/* A turn reads once and sends so many pieces of a file: one fast client cannot hold up the others for long.
- */
-#define TURN_SENDFILES 4
-#define SENDFILE_MAX   (256 * 1024)
+/* A turn reads once, gives so many answers and sends so many bytes: one fast client cannot hold up the
+ * others for long. */
+#define TURN_ANSWERS 128
+#define TURN_BYTES   (1024 * 1024)
+#define SENDFILE_MAX (256 * 1024)
 
 /* Files up to this size are copied into the output: cheaper than a call of their own, and several go out in
  * one. */
@@ -83,6 +84,19 @@ void connection_done(Connection *c) {
         server_uncount_connection(c->server);
 }
 
+static void turn_begin(Server *s) {
+        s->turn_answers = TURN_ANSWERS;
+        s->turn_bytes = TURN_BYTES;
+}
+
+static bool turn_is_over(const Server *s) {
+        return s->turn_answers == 0 || s->turn_bytes == 0;
+}
+
+static void turn_count_bytes(Server *s, size_t n) {
+        s->turn_bytes -= MIN(s->turn_bytes, n);
+}
+
 static size_t input_size(const Connection *c) {
         return c->input_end - c->input_start;
 }
@@ -130,6 +144,7 @@ static int append_body(Connection *c, Response *r) {
 static void connection_queue(Connection *c, Response *r, bool with_body, const ResponseFraming *framing) {
         uint32_t before = c->output_end;
 
+        c->server->turn_answers--;
         c->closing = !framing->keep_alive;
         c->output_end += (uint32_t) response_write_head(r, framing, c->output + before);
         if (with_body && r->size > 0 && append_body(c, r) < 0) {
@@ -263,8 +278,6 @@ static int connection_answer_one(Connection *c) {
         Server *s = c->server;
         int r;
 
-        if (input_size(c) == 0)
-                return 0;
         if (!c->in_body) {
                 r = parser_parse_head(&c->scan, c->input + c->input_start, input_size(c),
                                 s->settings.max_request_head, &s->request);
@@ -293,7 +306,7 @@ static int connection_take_output(Connection *c) {
         return c->output ? 0 : -ENOMEM;
 }
 
-/* 1: what is there must be sent first, 0: all complete requests are answered. */
+/* 1: what is there must be sent first or the turn is over, 0: all complete requests are answered. */
 static int connection_answer_all(Connection *c) {
         int r;
 
@@ -302,8 +315,8 @@ static int connection_answer_all(Connection *c) {
                 if (r < 0)
                         return r;
         }
-        while (!c->closing) {
-                if (c->file_left > 0 || output_room(c) < RESPONSE_MAX)
+        while (!c->closing && input_size(c) > 0) {
+                if (c->file_left > 0 || output_room(c) < RESPONSE_MAX || turn_is_over(c->server))
                         return 1;
                 r = connection_answer_one(c);
                 if (r <= 0)
@@ -323,10 +336,13 @@ static void connection_progress(Connection *c, size_t n) {
 
 static int flush_output(Connection *c) {
         while (c->output_start < c->output_end) {
+                if (c->server->turn_bytes == 0)
+                        return FLUSH_BLOCKED;
                 ssize_t n = send(c->fd, c->output + c->output_start, c->output_end - c->output_start,
                                 MSG_NOSIGNAL | (c->file_left > 0 ? MSG_MORE : 0));
                 if (n < 0)
                         return errno == EAGAIN ? FLUSH_BLOCKED : -errno;
+                turn_count_bytes(c->server, (size_t) n);
                 c->output_start += (uint32_t) n;
                 if (c->output_start < c->output_end || c->file_left > 0)
                         connection_progress(c, (size_t) n);
@@ -336,10 +352,10 @@ static int flush_output(Connection *c) {
 }
 
 static int flush_file(Connection *c) {
-        for (int i = 0; c->file_left > 0; i++) {
+        while (c->file_left > 0) {
                 off_t offset = (off_t) c->file_offset;
 
-                if (i == TURN_SENDFILES)
+                if (c->server->turn_bytes == 0)
                         return FLUSH_BLOCKED;
                 ssize_t n = sendfile(c->fd, c->file_fd, &offset,
                                 (size_t) MIN(c->file_left, (uint64_t) SENDFILE_MAX));
@@ -348,6 +364,7 @@ static int flush_file(Connection *c) {
                 if (n == 0)
                         return -EIO; /* the file has shrunk: only the close tells the client that this is not
                                         all */
+                turn_count_bytes(c->server, (size_t) n);
                 c->file_offset += (uint64_t) n;
                 c->file_left -= (uint64_t) n;
                 connection_progress(c, (size_t) n);
@@ -426,13 +443,16 @@ static void connection_rest(Connection *c) {
         connection_set_state(c, c->input ? CONNECTION_READING : CONNECTION_IDLE);
 }
 
-/* Answers and sends what can be. 1: all of it, and the connection goes on. */
+/* Answers and sends what can be. 1: all of it, and the connection goes on. At the end of a turn the socket
+ * is as good as full: the loop comes back when it can be written, after the others. */
 static int connection_work(Connection *c, ConnectionWant *ret_want) {
         int left, r;
 
         do {
                 left = connection_answer_all(c);
                 r = left < 0 ? left : connection_flush(c);
+                if (r == 0 && left && turn_is_over(c->server))
+                        r = FLUSH_BLOCKED;
                 if (r != 0) {
                         *ret_want = r < 0 ? CONNECTION_WANT_CLOSE : CONNECTION_WANT_WRITE;
                         return 0;
@@ -450,6 +470,7 @@ ConnectionWant connection_ready(Connection *c) {
         if (c->state == CONNECTION_LINGERING)
                 return connection_drain_input(c);
 
+        turn_begin(c->server);
         if (!connection_work(c, &want))
                 return want;
         if (connection_receive(c) < 0)

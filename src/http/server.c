@@ -37,6 +37,8 @@ void server_init(Server *s, const ServerSettings *settings, const Handler *handl
         s->n_requests = 0;
         s->now = 0;
         s->now_seconds = 0;
+        s->turn_answers = 0;
+        s->turn_bytes = 0;
         s->date = (DateCache){ 0 };
         pool_init(&s->pool, MAX(settings->max_request_head + BODY_ROOM, (size_t) 4 * RESPONSE_MAX));
         for (int i = 0; i < _TIMEOUT_MAX; i++)

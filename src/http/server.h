@@ -56,6 +56,10 @@ typedef struct Server {
         /* Of the request that is being answered: one at a time, so one will do. */
         HttpRequest request;
         Response response;
+
+        /* What is left of the turn of the connection that is being dealt with. */
+        unsigned turn_answers;
+        size_t turn_bytes;
 } Server;
 
 /* For the settings that nobody sets otherwise. */

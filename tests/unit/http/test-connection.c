@@ -142,6 +142,23 @@ static void test_back_pressure(void **state) {
         assert_int_equal(connection_expired(&connection), CONNECTION_WANT_CLOSE);
 }
 
+/* However many requests are there, a turn answers so many of them; the next one goes on where it stopped. */
+static void test_turn_is_bounded(void **state) {
+        static char requests[400 * (sizeof(GET) - 1) + 1];
+        int turns = 1;
+
+        for (int i = 0; i < 400; i++)
+                memcpy(requests + (size_t) i * (sizeof(GET) - 1), GET, sizeof(GET));
+        assert_int_equal(say(requests), CONNECTION_WANT_WRITE);
+        assert_in_range(n_calls, 100, 200);
+        for (; connection.state != CONNECTION_IDLE && turns < 10; turns++) {
+                heard();
+                connection_ready(&connection);
+        }
+        assert_int_equal(n_calls, 400);
+        assert_in_range(turns, 3, 5);
+}
+
 /* While the worker drains, the next answer is the last, and says so. */
 static void test_drain(void **state) {
         assert_int_equal(say(GET), CONNECTION_WANT_READ);
@@ -221,6 +238,7 @@ int main(void) {
                 TEST(test_request_deadline),
                 TEST(test_idle_deadline),
                 TEST(test_back_pressure),
+                TEST(test_turn_is_bounded),
                 TEST(test_drain),
                 TEST(test_close_on_request),
                 TEST(test_linger_limit),
