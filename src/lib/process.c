@@ -16,6 +16,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -197,13 +198,25 @@ _public_ int muster_child_attach(muster_child *child, sd_event *event) {
         return sd_event_add_io(event, &child->source, child->pidfd, EPOLLIN, on_child_exit, child);
 }
 
-static int check_options(const muster_spawn_options *o) {
+/* What the first version of the structure had; no caller can have less. */
+#define OPTIONS_SIZE_MIN (offsetof(muster_spawn_options, flags) + sizeof(uint64_t))
+
+/* Takes over what caller and library both know. A caller that is newer than the library may ask only for
+ * what the library knows, as with openat2(2). */
+static int copy_options(const muster_spawn_options *o, muster_spawn_options *ret) {
         muster_assert_return(o, -EINVAL);
-        muster_assert_return(o->size >= sizeof(*o), -EINVAL);
-        muster_assert_return(o->program, -EINVAL);
-        muster_assert_return(!(o->flags & ~MUSTER_SPAWN_DIE_WITH_PARENT), -EINVAL);
-        muster_assert_return(o->n_fds <= SPAWN_FDS_MAX, -EINVAL);
-        muster_assert_return(o->fds || o->n_fds == 0, -EINVAL);
+        muster_assert_return(o->size >= OPTIONS_SIZE_MIN, -EINVAL);
+
+        for (size_t i = sizeof(*ret); i < o->size; i++)
+                if (((const char *) o)[i] != 0)
+                        return -E2BIG;
+        *ret = (muster_spawn_options) MUSTER_SPAWN_OPTIONS_INIT;
+        memcpy(ret, o, MIN(o->size, sizeof(*ret)));
+
+        muster_assert_return(ret->program, -EINVAL);
+        muster_assert_return(!(ret->flags & ~MUSTER_SPAWN_DIE_WITH_PARENT), -EINVAL);
+        muster_assert_return(ret->n_fds <= SPAWN_FDS_MAX, -EINVAL);
+        muster_assert_return(ret->fds || ret->n_fds == 0, -EINVAL);
         return 0;
 }
 
@@ -235,10 +248,11 @@ static int spawn(const muster_spawn_options *o, muster_child *child) {
 _public_ int muster_spawn(sd_event *event, const muster_spawn_options *options,
                 muster_child_exit_handler_t handler, void *userdata, muster_child **ret_child) {
         _cleanup_(muster_child_unrefp) muster_child *child = NULL;
+        muster_spawn_options o;
         int r;
 
         muster_assert_return(ret_child, -EINVAL);
-        r = check_options(options);
+        r = copy_options(options, &o);
         if (r < 0)
                 return r;
 
@@ -247,7 +261,7 @@ _public_ int muster_spawn(sd_event *event, const muster_spawn_options *options,
                 return -ENOMEM;
         *child = (muster_child){ .n_ref = 1, .pidfd = -EBADF, .handler = handler, .userdata = userdata };
 
-        r = spawn(options, child);
+        r = spawn(&o, child);
         if (r < 0)
                 return r;
         if (event) {

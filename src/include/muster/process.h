@@ -74,7 +74,8 @@ typedef struct muster_spawn_options {
  * @ret_child  a reference that the caller drops with muster_child_unref(); that does not kill the child
  *
  * Returns 0 or a negative errno. When the program cannot be executed, execve(2)'s errno is returned here and
- * not through @handler. -EINVAL: no program, bad size, unknown flags, too many descriptors; -EBADF: one of
+ * not through @handler. -EINVAL: no program, bad size, unknown flags, too many descriptors; -E2BIG: a member
+ * that this version does not know is set; -EBADF: one of
  * @fds is not open.
  */
 int muster_spawn(sd_event *event, const muster_spawn_options *options, muster_child_exit_handler_t handler,

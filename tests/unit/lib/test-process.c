@@ -620,6 +620,25 @@ static void test_many(void **state) {
         assert_false(has_children());
 }
 
+/* The structure may grow: a caller built before is served, one built later as long as it sets nothing
+ * unknown. */
+static void test_options_size(void **state) {
+        struct {
+                muster_spawn_options known;
+                uint64_t unknown;
+        } o = { .known = { .size = sizeof(o), .program = "/bin/true" } };
+        muster_child *child;
+
+        assert_int_equal(muster_spawn(NULL, &o.known, NULL, NULL, &child), 0);
+        assert_int_equal(waitpid(muster_child_get_pid(child), NULL, 0), muster_child_get_pid(child));
+        muster_child_unref(child);
+
+        o.unknown = 1;
+        assert_int_equal(muster_spawn(NULL, &o.known, NULL, NULL, &child), -E2BIG);
+        o.known.size = offsetof(muster_spawn_options, flags);
+        assert_int_equal(muster_spawn(NULL, &o.known, NULL, NULL, &child), -EINVAL);
+}
+
 int main(int argc, char *argv[]) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_placement),
@@ -631,6 +650,7 @@ int main(int argc, char *argv[]) {
                 cmocka_unit_test(test_signals_reset),
                 cmocka_unit_test(test_exec_errno),
                 cmocka_unit_test(test_wrong_arguments),
+                cmocka_unit_test(test_options_size),
                 cmocka_unit_test(test_exit_report),
                 cmocka_unit_test(test_unref_in_handler),
                 cmocka_unit_test(test_no_handler),
