@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* muster-exec: enters the stage (stage.h) and becomes the program of a child that is not ours.
  *
- * Internal: musterd starts it as `muster-exec IDENTIFIER ERROR_FD PROGRAM ARGUMENT…`. ERROR_FD is the
- * writing end of a pipe; it closes by itself when the program runs, and carries the errno as an int when it
- * could not be executed. */
+ * Internal, for a master: `muster-exec IDENTIFIER ERROR_FD PROGRAM ARGUMENT…`. ERROR_FD is the writing end
+ * of a pipe; it closes by itself when the program runs, and carries the errno as an int when it could not be
+ * executed. The native worker needs no such step: it enters the stage itself. */
 
 #include <errno.h>
 #include <fcntl.h>

@@ -32,6 +32,7 @@ static const char *const private_variables[] = {
         "WATCHDOG_USEC",
         "MUSTER_APP",
         "MUSTER_GENERATION",
+        "MUSTER_MASTER_PID",
         "MUSTER_WORKER",
         BOARD_ENV_FD,
         BOARD_ENV_BELL_FD,
@@ -90,7 +91,8 @@ static int make_environment(Command *c, const CommandIdentity *id) {
         for (char **e = environ; *e && r >= 0; e++)
                 if (!is_private(*e))
                         r = append(c->env, &n, "%s", *e);
-        if (r < 0 || append(c->env, &n, "MUSTER_APP=%s", id->app) < 0 ||
+        if (r < 0 || append(c->env, &n, "MUSTER_MASTER_PID=%d", getpid()) < 0 ||
+                        append(c->env, &n, "MUSTER_APP=%s", id->app) < 0 ||
                         append(c->env, &n, "MUSTER_WORKER=%u", id->slot) < 0 ||
                         append(c->env, &n, "MUSTER_GENERATION=%" PRIu64, id->generation) < 0 ||
                         append(c->env, &n, "LISTEN_FDS=%zu", id->n_sockets) < 0 ||

@@ -106,7 +106,7 @@ const ConfigKey config_keys[] = {
                         .min = 10 * USEC_PER_MSEC,
                         .max = HOUR,
                         .fallback = "30s",
-                        .help = "How long an answer may stand still because the client reads nothing.",
+                        .help = "How long a client may take for the next 16 KiB of an answer. One that is slower is disconnected.",
         },
         {
                         KEY("http", "max_request_head", http_max_request_head_bytes),

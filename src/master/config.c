@@ -194,13 +194,15 @@ static int read_value(const ConfigKey *k, const config_setting_t *s, void *membe
 static int set_default(Config *c, const ConfigKey *k) {
         void *member = member_of(c, k);
         uint64_t n;
+        int r;
 
         switch (k->type) {
         case CONFIG_BOOL:
                 *(bool *) member = strcmp(k->fallback, "true") == 0;
                 return 0;
         case CONFIG_UINT:
-                assert(parse_uint64(k->fallback, &n) == 0);
+                r = parse_uint64(k->fallback, &n);
+                assert(r == 0);
                 return read_number(k, (long long) n, member);
         default:
                 return read_text(k, k->fallback, member);

@@ -170,6 +170,8 @@ static int run(void) {
         _cleanup_free_ char *error = NULL;
         int r;
 
+        if (!arg_check && !arg_print_config)
+                manager_block_signals();
         r = config_load(arg_config, &config, &error);
         if (r != 0)
                 return fail_start(r == CONFIG_INVALID ? EXIT_USAGE : EXIT_FAILED, MESSAGE_ID_CONFIG_INVALID,

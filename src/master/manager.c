@@ -39,8 +39,8 @@
 #define TIMEOUT_MARGIN_USEC (5 * USEC_PER_SEC)
 
 /* A worker gone mad may ring without end; this bounds what it costs. */
-#define BELL_INTERVAL_USEC USEC_PER_SEC
-#define BELL_BURST         1000
+#define BELL_INTERVAL_USEC (100 * USEC_PER_MSEC)
+#define BELL_BURST         20
 
 /* How long the first worker has the machine for itself, before libsystemd is loaded for the event loop. */
 #define FIRST_WORKER_MSEC 50
@@ -294,6 +294,8 @@ static void slot_refill(Slot *s, uint64_t lived_usec) {
         char buf[DURATION_STRING_MAX];
         int r;
 
+        if (m->state == MANAGER_STARTING)
+                notify_extend_timeout(delay + m->config->workers_start_timeout_usec + TIMEOUT_MARGIN_USEC);
         if (delay > 0) {
                 log_event(LOG_WARNING, (.message_id = MESSAGE_ID_WORKER_BACKOFF, .worker = s->id),
                                 "Worker %u died early %u times in a row, trying again in %s.", s->id,
@@ -303,7 +305,7 @@ static void slot_refill(Slot *s, uint64_t lived_usec) {
                 if (r >= 0)
                         return;
                 log_error_errno(r, "Failed to set the timer for worker %u: %m", s->id);
-                return; /* on_tick() fills what is empty */
+                return; /* on_tick() fills what is empty, where systemd asks for one */
         }
         slot_fill(s);
 }
@@ -379,11 +381,15 @@ static void manager_look_at(Manager *m, Worker *w) {
 
 static int on_bell(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
         Manager *m = userdata;
+        unsigned ready = count_ready(m);
 
         board_bell_clear(&m->board);
         list_foreach_safe (node, &m->workers)
                 manager_look_at(m, list_entry(node, Worker, node));
-        manager_notify(m, "");
+        /* The number of connections alone is news for the tick: a worker that rings without end is not to be
+         * heard by systemd. */
+        if (count_ready(m) != ready)
+                manager_notify(m, "");
         return 0;
 }
 
@@ -542,11 +548,18 @@ static void manager_reload(Manager *m) {
  */
 
 static void manager_retire_all(Manager *m) {
+        uint64_t longest_usec = m->config->workers_stop_timeout_usec;
+
         for (unsigned i = 0; i < m->n_slots; i++)
                 m->slots[i]->retry = sd_event_source_disable_unref(m->slots[i]->retry);
-        list_foreach (node, &m->workers)
-                worker_retire(list_entry(node, Worker, node));
-        notify_extend_timeout(m->config->workers_stop_timeout_usec + TIMEOUT_MARGIN_USEC);
+        list_foreach (node, &m->workers) {
+                Worker *w = list_entry(node, Worker, node);
+
+                worker_retire(w);
+                longest_usec = MAX(longest_usec,
+                                w->stop_timeout_usec); /* an older generation's may be longer */
+        }
+        notify_extend_timeout(longest_usec + TIMEOUT_MARGIN_USEC);
 }
 
 static void manager_start_failed(Manager *m) {
@@ -595,8 +608,7 @@ static int manager_add_tick(Manager *m) {
 
 static const int manager_signals[] = { SIGTERM, SIGINT, SIGHUP };
 
-/* From the first worker on: one that comes before the event loop is there waits for it. */
-static void manager_block_signals(void) {
+void manager_block_signals(void) {
         sigset_t set;
 
         sigemptyset(&set);
@@ -703,7 +715,6 @@ int manager_run(Manager *m) {
         int first, r;
 
         log_set_generation(m->generation);
-        manager_block_signals();
 
         /* One worker before everything else, and the CPUs for it alone: a client is waiting. */
         first = manager_start_worker(m, m->slots[0], m->config, m->generation, &m->slots[0]->current);

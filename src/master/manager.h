@@ -9,7 +9,11 @@
 
 typedef struct Manager Manager;
 
-/* Takes the configuration and the sockets over on success, and starts the first generation of workers. @app
+/* To be called before anything that takes time: a signal that comes before the event loop is there then
+ * waits for it. */
+void manager_block_signals(void);
+
+/* Takes the configuration and the sockets over on success. Starts nothing yet. @app
  * is borrowed. Returns 0 or a negative errno, logged; a worker that fails later is reported by
  * manager_run(). */
 int manager_new(const char *app, Config *config, Listeners *listeners, Manager **ret);

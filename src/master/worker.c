@@ -52,10 +52,25 @@ Worker *worker_free(Worker *w) {
 
 DEFINE_CLEANUP(Worker, worker_free)
 
+static bool worker_has_spoken(const Worker *w) {
+        uint32_t state = atomic_load_explicit(&w->cell->state, memory_order_acquire);
+
+        return state == BOARD_READY || state == BOARD_DRAINING;
+}
+
+static void worker_set_deadline(Worker *w, uint64_t timeout_usec);
+
 static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
         Worker *w = userdata;
         bool starting = w->state == WORKER_STARTING;
         char buf[DURATION_STRING_MAX];
+
+        /* It has spoken in time and the bell is on its way: it is the master who was late (stopped, swapped
+         * out). */
+        if (starting && worker_has_spoken(w)) {
+                worker_set_deadline(w, w->start_timeout_usec);
+                return 0;
+        }
 
         log_event(LOG_WARNING,
                         (.message_id = MESSAGE_ID_WORKER_KILLED, .worker = w->slot, .worker_pid = w->pid,

@@ -51,7 +51,7 @@ static int answer_whoami(const StaticSite *site, const HandlerCall *call, Respon
         response->content_type = "application/json";
         response->cache_control = "no-store";
         response->size = (uint64_t) snprintf(response->text, sizeof(response->text),
-                        "{\"app\":\"%s\",\"worker\":%u,\"pid\":%d,\"generation\":%" PRIu64
+                        "{\"app\":\"%s\",\"slot\":%u,\"pid\":%d,\"generation\":%" PRIu64
                         ",\"requests\":%" PRIu64 "}\n",
                         id->app, id->worker, getpid(), id->generation, call->request_number);
         assert(response->size < sizeof(response->text));

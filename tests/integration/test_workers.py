@@ -62,7 +62,7 @@ def test_all_answer(ready):
         answer = held[-1].request("/whoami")
         assert answer.status == 200
         who = json.loads(answer.body)
-        assert who["app"] == "web" and who["generation"] == 1 and who["worker"] in (1, 2)
+        assert who["app"] == "web" and who["generation"] == 1 and who["slot"] in (1, 2)
         seen.add(who["pid"])
     for client in held:
         client.close()

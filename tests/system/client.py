@@ -58,7 +58,7 @@ def workers(machine, n=2, requests=400, **options):
     found = {}
     for _ in range(requests):
         answer = whoami(machine, **options)
-        found[answer['pid']] = answer['worker']
+        found[answer['pid']] = answer['slot']
         if len(found) == n:
             return found
     raise AssertionError(f'{requests} connections were answered by {found}, expected {n} workers')

@@ -54,7 +54,7 @@ static void test_whoami(void **state) {
 
         assert_int_equal(ask("GET", "/whoami"), 200);
         snprintf(expected, sizeof(expected),
-                        "{\"app\":\"web\",\"worker\":2,\"pid\":%d,\"generation\":3,\"requests\":42}\n",
+                        "{\"app\":\"web\",\"slot\":2,\"pid\":%d,\"generation\":3,\"requests\":42}\n",
                         getpid());
         assert_memory_equal(response.text, expected, strlen(expected));
         assert_int_equal(response.size, strlen(expected));
