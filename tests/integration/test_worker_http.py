@@ -503,7 +503,7 @@ def test_whoami(worker):
         second = json.loads(client.request("/whoami?x").body)
     before = json.loads(first.body)
     assert first.headers["cache-control"] == "no-store"
-    assert before == {"app": "default", "worker": 3, "pid": worker.pid, "generation": 5, "requests": before["requests"]}
+    assert before == {"app": "default", "slot": 3, "pid": worker.pid, "generation": 5, "requests": before["requests"]}
     assert second["requests"] == before["requests"] + 1 == worker.cell()[3]
     assert worker.get("/whoami/").status == 404
 
