@@ -14,7 +14,9 @@
 #include "http/connection.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -58,14 +60,19 @@ static TimeoutClass timeout_of_state(const Connection *c) {
         }
 }
 
+static void connection_arm(Connection *c) {
+        c->progress = 0;
+        c->measured = false;
+        server_arm(c->server, &c->timeout, timeout_of_state(c));
+}
+
 /* The deadline belongs to the state: to stay in one does not move it. */
 static void connection_set_state(Connection *c, ConnectionState to) {
         if (c->state == to)
                 return;
         assert(connection_edges[c->state] & (1 << to));
         c->state = to;
-        c->progress = 0;
-        server_arm(c->server, &c->timeout, timeout_of_state(c));
+        connection_arm(c);
 }
 
 void connection_init(Connection *c, Server *server, int fd) {
@@ -328,10 +335,31 @@ static int connection_answer_all(Connection *c) {
 /* Only real progress moves the deadline: a byte now and then could hold a connection for ever. */
 static void connection_progress(Connection *c, size_t n) {
         c->progress += (uint32_t) n;
-        if (c->progress >= SERVER_SEND_PROGRESS) {
-                c->progress = 0;
-                server_arm(c->server, &c->timeout, TIMEOUT_SEND);
-        }
+        if (c->progress >= SERVER_SEND_PROGRESS)
+                connection_arm(c);
+}
+
+/* What the kernel holds and the client has not got yet. */
+static int64_t connection_unsent(const Connection *c) {
+        int n;
+
+        return ioctl(c->fd, SIOCOUTQ, &n) < 0 ? 0 : n;
+}
+
+/* Once per deadline, and only for clients that have to be waited for. */
+static void connection_measure(Connection *c) {
+        if (c->measured)
+                return;
+        c->measured = true;
+        c->unsent = connection_unsent(c) - c->progress;
+}
+
+/* What was given to the kernel is not all that counts: its buffer may be so large that it takes nothing more
+ * for longer than the time-out, while the client reads it steadily. */
+static bool connection_is_taken(const Connection *c) {
+        int64_t left = connection_unsent(c);
+
+        return c->measured && (left == 0 || c->unsent + c->progress - left >= SERVER_SEND_PROGRESS);
 }
 
 static int flush_output(Connection *c) {
@@ -344,8 +372,7 @@ static int flush_output(Connection *c) {
                         return errno == EAGAIN ? FLUSH_BLOCKED : -errno;
                 turn_count_bytes(c->server, (size_t) n);
                 c->output_start += (uint32_t) n;
-                if (c->output_start < c->output_end || c->file_left > 0)
-                        connection_progress(c, (size_t) n);
+                connection_progress(c, (size_t) n);
         }
         c->output_start = c->output_end = 0;
         return 0;
@@ -453,6 +480,8 @@ static int connection_work(Connection *c, ConnectionWant *ret_want) {
                 r = left < 0 ? left : connection_flush(c);
                 if (r == 0 && left && turn_is_over(c->server))
                         r = FLUSH_BLOCKED;
+                if (r > 0)
+                        connection_measure(c);
                 if (r != 0) {
                         *ret_want = r < 0 ? CONNECTION_WANT_CLOSE : CONNECTION_WANT_WRITE;
                         return 0;
@@ -497,6 +526,11 @@ ConnectionWant connection_expired(Connection *c) {
                 connection_answer_status(c, 408);
                 return connection_ready(c);
         case CONNECTION_SENDING:
+                if (connection_is_taken(c)) {
+                        connection_arm(c);
+                        connection_measure(c);
+                        return CONNECTION_WANT_WRITE;
+                }
                 connection_reset_on_close(c);
                 return CONNECTION_WANT_CLOSE;
         default:

@@ -50,7 +50,9 @@ typedef struct Connection {
         uint32_t output_start, output_end;
         int file_fd;
         uint64_t file_offset, file_left;
-        uint32_t progress; /* sent since the deadline was set */
+        uint32_t progress; /* given to the kernel since the deadline was set */
+        bool measured;     /* whether the next is known */
+        int64_t unsent;    /* what the kernel held when the deadline was set */
 
         bool closing;       /* the last answer in the output says that it is the last */
         bool linger;        /* the client may not have expected that: it must be given time to read it */

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -142,6 +143,25 @@ static void test_back_pressure(void **state) {
         assert_int_equal(connection_expired(&connection), CONNECTION_WANT_CLOSE);
 }
 
+/* A client may read steadily without making so much room that the kernel takes more: that is progress too.
+ */
+static void test_slow_reader(void **state) {
+        struct pollfd p = { .fd = connection.fd, .events = POLLOUT };
+        static char buf[70000]; /* in whole pieces of what sendfile(2) has queued */
+
+        file_size = 4 * 1024 * 1024;
+        assert_int_equal(say(GET), CONNECTION_WANT_WRITE);
+        for (int i = 0; i < 2; i++) {
+                for (size_t n = 0; n < sizeof(buf);)
+                        n += (size_t) recv(client, buf, sizeof(buf) - n, 0);
+                assert_int_equal(poll(&p, 1, 0), 0);
+                assert_ptr_equal(wait_usec(30 * USEC_PER_SEC), &connection.timeout);
+                assert_int_equal(connection_expired(&connection), CONNECTION_WANT_WRITE);
+        }
+        assert_ptr_equal(wait_usec(30 * USEC_PER_SEC), &connection.timeout);
+        assert_int_equal(connection_expired(&connection), CONNECTION_WANT_CLOSE);
+}
+
 /* However many requests are there, a turn answers so many of them; the next one goes on where it stopped. */
 static void test_turn_is_bounded(void **state) {
         static char requests[400 * (sizeof(GET) - 1) + 1];
@@ -238,6 +258,7 @@ int main(void) {
                 TEST(test_request_deadline),
                 TEST(test_idle_deadline),
                 TEST(test_back_pressure),
+                TEST(test_slow_reader),
                 TEST(test_turn_is_bounded),
                 TEST(test_drain),
                 TEST(test_close_on_request),
