@@ -725,11 +725,11 @@ int manager_run(Manager *m) {
                 return log_error_errno(r, "Failed to set up the event loop: %m");
 
         notify_extend_timeout(m->config->workers_start_timeout_usec + TIMEOUT_MARGIN_USEC);
-        manager_notify(m, "");
         if (first < 0)
                 manager_start_failed(m);
         for (unsigned i = 1; i < m->n_slots && m->state == MANAGER_STARTING; i++)
                 slot_fill(m->slots[i]);
+        manager_notify(m, "");
 
         r = sd_event_loop(m->event);
         if (r < 0)
