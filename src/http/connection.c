@@ -518,13 +518,33 @@ static void connection_reset_on_close(Connection *c) {
                         sizeof(linger)); /* AF_UNIX has nothing to throw away */
 }
 
-ConnectionWant connection_expired(Connection *c) {
-        switch (c->state) {
-        case CONNECTION_READING:
+/* It may be us who are late (SIGSTOP, a stalled machine): what has come in time counts, and it is in the
+ * kernel. */
+static ConnectionWant connection_expired_receiving(Connection *c) {
+        uint64_t n_requests = c->server->n_requests;
+        ConnectionState before = c->state;
+        ConnectionWant want;
+
+        turn_begin(c->server);
+        if (connection_receive(c) < 0 || input_size(c) == 0)
+                return CONNECTION_WANT_CLOSE;
+        if (!connection_work(c, &want))
+                return want;
+        if (before == CONNECTION_READING && c->server->n_requests == n_requests) {
                 if (connection_take_output(c) < 0)
                         return CONNECTION_WANT_CLOSE;
                 connection_answer_status(c, 408);
                 return connection_ready(c);
+        }
+        connection_rest(c);
+        return CONNECTION_WANT_READ;
+}
+
+ConnectionWant connection_expired(Connection *c) {
+        switch (c->state) {
+        case CONNECTION_IDLE:
+        case CONNECTION_READING:
+                return connection_expired_receiving(c);
         case CONNECTION_SENDING:
                 if (connection_is_taken(c)) {
                         connection_arm(c);

@@ -126,6 +126,34 @@ static void test_idle_deadline(void **state) {
         assert_string_equal(heard(), "");
 }
 
+/* Who has been late is this side: what is in the socket when the time is over is looked at first. */
+static void test_late_look(void **state) {
+        assert_int_equal(send(client, GET, strlen(GET), 0), strlen(GET));
+        assert_ptr_equal(wait_usec(60 * USEC_PER_SEC), &connection.timeout);
+        assert_int_equal(connection_expired(&connection), CONNECTION_WANT_READ);
+        assert_int_equal(connection.state, CONNECTION_IDLE);
+        assert_non_null(strstr(heard(), "200 OK"));
+
+        assert_int_equal(send(client, "GET", 3, 0), 3);
+        assert_ptr_equal(wait_usec(60 * USEC_PER_SEC), &connection.timeout);
+        assert_int_equal(connection_expired(&connection), CONNECTION_WANT_READ);
+        assert_int_equal(connection.state, CONNECTION_READING);
+        assert_null(wait_usec(9 * USEC_PER_SEC));
+
+        assert_int_equal(send(client, GET + 3, strlen(GET) - 3, 0), strlen(GET) - 3);
+        assert_ptr_equal(wait_usec(10 * USEC_PER_SEC), &connection.timeout);
+        assert_int_equal(connection_expired(&connection), CONNECTION_WANT_READ);
+        assert_int_equal(connection.state, CONNECTION_IDLE);
+        assert_non_null(strstr(heard(), "200 OK"));
+
+        server_drain(&server);
+        assert_int_equal(send(client, GET, strlen(GET), 0), strlen(GET));
+        assert_ptr_equal(wait_usec(1 * USEC_PER_SEC), &connection.timeout);
+        assert_int_equal(connection_expired(&connection), CONNECTION_WANT_READ);
+        assert_int_equal(connection.state, CONNECTION_LINGERING);
+        assert_non_null(strstr(heard(), "200 OK"));
+}
+
 /* A client that does not read is not read from either; real progress moves the deadline, standing still does
  * not. */
 static void test_back_pressure(void **state) {
@@ -257,6 +285,7 @@ int main(void) {
                 TEST(test_bodies),
                 TEST(test_request_deadline),
                 TEST(test_idle_deadline),
+                TEST(test_late_look),
                 TEST(test_back_pressure),
                 TEST(test_slow_reader),
                 TEST(test_turn_is_bounded),
