@@ -262,13 +262,7 @@ static void loop_apply(Loop *l, Client *client, int op, ConnectionWant want) {
 }
 
 /* The request has mostly arrived together with the connection, so it is tried at once. */
-static void loop_add_client(Loop *l, int fd) {
-        Client *client = malloc(sizeof(Client));
-
-        if (!client) {
-                safe_close(fd);
-                return;
-        }
+static void loop_add_client(Loop *l, Client *client, int fd) {
         client->events = 0;
         connection_init(&client->connection, &l->server, fd);
         loop_apply(l, client, EPOLL_CTL_ADD, connection_ready(&client->connection));
@@ -316,6 +310,12 @@ static void listener_failed(Loop *l, Listener *li, int error) {
 
 static void loop_accept(Loop *l, Listener *li) {
         for (int i = 0; i < ACCEPTS_MAX && l->listening && !li->broken; i++) {
+                /* First: a connection that cannot be kept must stay in the queue. */
+                _cleanup_free_ Client *client = malloc(sizeof(Client));
+                if (!client) {
+                        listener_failed(l, li, ENOMEM);
+                        return;
+                }
                 int fd = accept4(li->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
                 if (fd < 0) {
                         if (errno == EAGAIN)
@@ -323,7 +323,7 @@ static void loop_accept(Loop *l, Listener *li) {
                         listener_failed(l, li, errno);
                         continue;
                 }
-                loop_add_client(l, fd);
+                loop_add_client(l, TAKE_PTR(client), fd);
                 if (l->server.n_connections >= l->max_connections)
                         loop_stop_listening(l);
                 else if (++li->n_accepted >= ACCEPTS_PER_ADD)
