@@ -36,7 +36,7 @@
 #define ACCEPTS_MAX     64 /* in a row, before connections get their turn */
 #define ACCEPTS_PER_ADD 16 /* see ACCEPT in the design: steady arrivals differ by a few per cent */
 
-#define DESCRIPTORS_RESERVED 32 /* standard streams, listeners, board, folder, what a library opens */
+#define DESCRIPTORS_RESERVED 32 /* standard streams, board, folder, what a library opens; not listeners */
 
 #define WARNING_INTERVAL (60 * USEC_PER_SEC)
 #define RETRY_USEC       (1 * USEC_PER_SEC)
@@ -170,19 +170,21 @@ static int loop_init_signals(Loop *l) {
 /* A connection takes a descriptor, and another one while it is sent a file. systemd leaves the soft limit at
  * 1024 for the sake of select(2), which is not used here (systemd.exec(5), LimitNOFILE=). */
 static void loop_fit_connections(Loop *l) {
-        rlim_t wanted = (rlim_t) l->max_connections * 2 + DESCRIPTORS_RESERVED;
-        struct rlimit limit;
+        rlim_t reserved = DESCRIPTORS_RESERVED + (rlim_t) l->n_listeners;
+        rlim_t wanted = (rlim_t) l->max_connections * 2 + reserved;
+        struct rlimit limit, raised;
 
         if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted)
                 return;
-        limit.rlim_cur = MIN(limit.rlim_max, wanted);
-        if (setrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted)
+        raised = limit;
+        raised.rlim_cur = MIN(limit.rlim_max, wanted);
+        if (setrlimit(RLIMIT_NOFILE, &raised) >= 0)
+                limit = raised;
+        if (limit.rlim_cur >= wanted)
                 return;
-        l->max_connections = limit.rlim_cur > DESCRIPTORS_RESERVED + 1
-                                             ? (unsigned) (limit.rlim_cur - DESCRIPTORS_RESERVED) / 2
-                                             : 1;
+        l->max_connections = limit.rlim_cur > reserved + 1 ? (unsigned) (limit.rlim_cur - reserved) / 2 : 1;
         log_debug("The limit of %ju descriptors (LimitNOFILE=) allows %u connections at a time.",
-                        (uintmax_t) limit.rlim_max, l->max_connections);
+                        (uintmax_t) limit.rlim_cur, l->max_connections);
 }
 
 static void loop_set_time(Loop *l) {
