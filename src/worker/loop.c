@@ -302,6 +302,7 @@ static void listener_failed(Loop *l, Listener *li, int error) {
         case EOPNOTSUPP:
                 log_error_errno(-error, "Listening socket %d is unusable: %m", li->fd);
                 li->broken = true;
+                l->n_broken++;
                 (void) loop_epoll(l, EPOLL_CTL_DEL, li->fd, 0, 0);
                 break;
         default:
@@ -406,6 +407,8 @@ static int loop_turn(Loop *l, int timeout_msec) {
         for (int i = 0; i < n; i++)
                 loop_dispatch(l, events + i);
         loop_expire(l);
+        if (l->n_broken == l->n_listeners && !l->server.draining)
+                return log_error_errno(-ENOTSOCK, "No listening socket is left.");
         return 0;
 }
 

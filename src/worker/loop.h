@@ -23,6 +23,7 @@ typedef struct Loop {
         BoardCell *cell;
         Listener *listeners;
         unsigned n_listeners;
+        unsigned n_broken;
         unsigned max_connections;
         bool listening;
         uint64_t retry_at;  /* to listen again, when something lacked; else USEC_INFINITY */
@@ -42,5 +43,5 @@ int loop_init(Loop *l, const Board *board, BoardCell *cell, unsigned n_listeners
 void loop_done(Loop *l);
 
 /* Says on the board that it is ready, and serves until it was told to drain and all connections are closed.
- */
+ * Failures are logged; that the last listener is broken is one. */
 int loop_run(Loop *l);

@@ -43,7 +43,7 @@ static int serve(const Options *options, const Identity *identity, const Board *
                         &handler);
         if (r >= 0)
                 r = loop_run(&loop);
-        else
+        if (r < 0)
                 board_cell_set_reason(
                                 cell, "Failed to listen on the sockets of LISTEN_FDS; the log says why.");
         loop_done(&loop);

@@ -866,3 +866,11 @@ def test_listener_must_listen(site):
     """A descriptor that is no listening socket is refused at the start, by number."""
     with Worker(site, environment={"LISTEN_FDS": "2"}) as w:
         assert w.wait_exit() == 1
+
+
+def test_last_listener_breaks(site):
+    """A worker that can never accept again ends with an error, instead of looking ready for ever."""
+    with started(site) as w:
+        w.listeners[0].shutdown(socket.SHUT_RDWR)
+        assert w.wait_exit() == 1
+        assert "LISTEN_FDS" in w.reason()
