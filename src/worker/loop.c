@@ -194,8 +194,8 @@ static void loop_set_time(Loop *l) {
         server_set_time(&l->server, clock_now_usec(), ts.tv_sec);
 }
 
-int loop_init(Loop *l, const Board *board, BoardCell *cell, unsigned n_listeners, unsigned max_connections,
-                const ServerSettings *settings, const Handler *handler) {
+int loop_init(Loop *l, const Board *board, BoardCell *cell, const Identity *identity,
+                unsigned max_connections, const ServerSettings *settings, const Handler *handler) {
         int r;
 
         *l = (Loop){
@@ -206,12 +206,12 @@ int loop_init(Loop *l, const Board *board, BoardCell *cell, unsigned n_listeners
                 .max_connections = max_connections,
                 .retry_at = USEC_INFINITY,
                 .end_at = USEC_INFINITY,
-                .parent = getppid(),
+                .master = identity->master,
         };
         server_init(&l->server, settings, handler, cell);
         loop_set_time(l);
 
-        r = loop_init_listeners(l, n_listeners);
+        r = loop_init_listeners(l, identity->n_listeners);
         if (r < 0)
                 return r;
         l->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -337,7 +337,7 @@ static void loop_accept(Loop *l, Listener *li) {
 /* What was accepted is answered, the rest of the queue belongs to others. */
 static void loop_drain(Loop *l) {
         /* The master's end sends the same signal (PR_SET_PDEATHSIG): then nobody is left to set a limit. */
-        if (getppid() != l->parent && l->end_at == USEC_INFINITY)
+        if (getppid() != l->master && l->end_at == USEC_INFINITY)
                 l->end_at = l->server.now + ORPHAN_DRAIN;
         if (l->server.draining)
                 return;

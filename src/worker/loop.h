@@ -9,6 +9,7 @@
 
 #include "board/board.h"
 #include "http/server.h"
+#include "worker/options.h"
 
 typedef struct Listener {
         int fd;
@@ -29,7 +30,7 @@ typedef struct Loop {
         uint64_t retry_at;  /* to listen again, when something lacked; else USEC_INFINITY */
         uint64_t end_at;    /* of a drain that nobody watches over; else USEC_INFINITY */
         uint64_t warned_at; /* of the last word about what lacks */
-        pid_t parent;
+        pid_t master;
         Server server;
 } Loop;
 
@@ -37,9 +38,9 @@ typedef struct Loop {
  * not end a worker. To be called first of all. */
 void loop_block_signals(void);
 
-/* Listens on the descriptors 3 … 3 + @n_listeners - 1. Failures are logged. */
-int loop_init(Loop *l, const Board *board, BoardCell *cell, unsigned n_listeners, unsigned max_connections,
-                const ServerSettings *settings, const Handler *handler);
+/* Listens on the descriptors that the identity counts. Failures are logged. */
+int loop_init(Loop *l, const Board *board, BoardCell *cell, const Identity *identity,
+                unsigned max_connections, const ServerSettings *settings, const Handler *handler);
 void loop_done(Loop *l);
 
 /* Says on the board that it is ready, and serves until it was told to drain and all connections are closed.

@@ -39,8 +39,7 @@ static int serve(const Options *options, const Identity *identity, const Board *
         if (directory < 0)
                 return fail(cell, -errno, "Failed to open the directory", options->directory);
 
-        r = loop_init(&loop, board, cell, identity->n_listeners, options->max_connections, &options->server,
-                        &handler);
+        r = loop_init(&loop, board, cell, identity, options->max_connections, &options->server, &handler);
         if (r >= 0)
                 r = loop_run(&loop);
         if (r < 0)

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "basic/clock.h"
 #include "basic/log.h"
@@ -165,17 +166,19 @@ static int environment_number(const char *name, uint64_t max, uint64_t *ret) {
 }
 
 int identity_from_environment(Identity *ret, const char **ret_variable) {
-        static const char *const names[] = { "MUSTER_WORKER", "MUSTER_GENERATION", "LISTEN_FDS" };
-        static const uint64_t limits[] = { UINT_MAX, UINT64_MAX, LISTENERS_MAX };
+        static const char *const names[] = { "MUSTER_WORKER", "MUSTER_GENERATION", "LISTEN_FDS",
+                "MUSTER_MASTER_PID" };
+        static const uint64_t limits[] = { UINT_MAX, UINT64_MAX, LISTENERS_MAX, INT_MAX };
         const char *app = getenv("MUSTER_APP");
-        uint64_t values[3];
+        uint64_t values[ELEMENTSOF(names)];
+        size_t n = getenv("MUSTER_MASTER_PID") ? ELEMENTSOF(names) : ELEMENTSOF(names) - 1;
         int r;
 
         if (!app || !is_app_name(app)) {
                 *ret_variable = "MUSTER_APP";
                 return app ? -EINVAL : -ENXIO;
         }
-        for (size_t i = 0; i < ELEMENTSOF(names); i++) {
+        for (size_t i = 0; i < n; i++) {
                 r = environment_number(names[i], limits[i], values + i);
                 if (r < 0) {
                         *ret_variable = names[i];
@@ -187,6 +190,7 @@ int identity_from_environment(Identity *ret, const char **ret_variable) {
                 .worker = (unsigned) values[0],
                 .generation = values[1],
                 .n_listeners = (unsigned) values[2],
+                .master = n == ELEMENTSOF(names) ? (pid_t) values[3] : getppid(),
         };
         return 0;
 }

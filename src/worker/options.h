@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "http/server.h"
 
@@ -27,8 +28,10 @@ typedef struct Identity {
         unsigned worker; /* the slot, from 1 */
         uint64_t generation;
         unsigned n_listeners; /* descriptors 3 … 3 + n - 1 */
+        pid_t master;
 } Identity;
 
-/* Reads MUSTER_APP, MUSTER_WORKER, MUSTER_GENERATION and LISTEN_FDS. The name of the variable that is
- * missing or malformed is left in *ret_variable, with -ENXIO or -EINVAL. */
+/* Reads MUSTER_APP, MUSTER_WORKER, MUSTER_GENERATION, LISTEN_FDS and MUSTER_MASTER_PID, without which the
+ * parent is the master. The name of the variable that is missing or malformed is left in *ret_variable, with
+ * -ENXIO or -EINVAL. */
 int identity_from_environment(Identity *ret, const char **ret_variable);

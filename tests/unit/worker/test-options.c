@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <syslog.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -71,6 +72,17 @@ static void test_identity(void **state) {
         assert_int_equal(id.worker, 2);
         assert_true(id.generation == UINT64_MAX);
         assert_int_equal(id.n_listeners, 1);
+
+        assert_int_equal(id.master, getppid());
+
+        /* Told by the master, as the parent may have become another one by now. */
+        setenv("MUSTER_MASTER_PID", "4711", 1);
+        assert_int_equal(identity_from_environment(&id, &variable), 0);
+        assert_int_equal(id.master, 4711);
+        setenv("MUSTER_MASTER_PID", "0", 1);
+        assert_int_equal(identity_from_environment(&id, &variable), -EINVAL);
+        assert_string_equal(variable, "MUSTER_MASTER_PID");
+        unsetenv("MUSTER_MASTER_PID");
 
         set_environment("we\"b", "2", "1", "1");
         assert_int_equal(identity_from_environment(&id, &variable), -EINVAL);
