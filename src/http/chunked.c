@@ -9,12 +9,13 @@
 #include <assert.h>
 
 #include "basic/macro.h"
+#include "http/chars.h"
 #include "http/parser.h"
 
 enum {
         CHUNKED_SIZE_FIRST, /* a size needs at least one digit */
         CHUNKED_SIZE,
-        CHUNKED_EXTENSION, /* ignored, as section 7.1.1 wants it */
+        CHUNKED_EXTENSION, /* ignored, as section 7.1.1 wants it, but without control characters */
         CHUNKED_SIZE_LF,
         CHUNKED_DATA,
         CHUNKED_DATA_CR,
@@ -26,21 +27,9 @@ enum {
         CHUNKED_END,
 };
 
-static int hex_digit(char c) {
-        if (c >= '0' && c <= '9')
-                return c - '0';
-        c |= 0x20;
-        return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* The text of extensions and trailers: skipped unread, but never with a control character in it. */
-static bool is_text(char c) {
-        return (uint8_t) c >= 0x20 ? c != 0x7F : c == '\t';
-}
-
 /* The state after @c of the size line, -1 if @c must not come here. */
 static int size_line_next(Chunked *c, char byte) {
-        int digit = hex_digit(byte);
+        int digit = char_hex_value(byte);
 
         if (digit >= 0) {
                 if (c->left >> 59)
@@ -58,7 +47,7 @@ static int size_line_next(Chunked *c, char byte) {
 static int trailer_first_next(char byte) {
         if (byte == '\r')
                 return CHUNKED_END_LF;
-        return is_text(byte) && byte != ' ' && byte != '\t' ? CHUNKED_TRAILER : -1;
+        return char_is_text(byte) && byte != ' ' && byte != '\t' ? CHUNKED_TRAILER : -1;
 }
 
 static int chunked_next(Chunked *c, char byte) {
@@ -67,7 +56,7 @@ static int chunked_next(Chunked *c, char byte) {
         case CHUNKED_SIZE:
                 return size_line_next(c, byte);
         case CHUNKED_EXTENSION:
-                return byte == '\r' ? CHUNKED_SIZE_LF : is_text(byte) ? CHUNKED_EXTENSION : -1;
+                return byte == '\r' ? CHUNKED_SIZE_LF : char_is_text(byte) ? CHUNKED_EXTENSION : -1;
         case CHUNKED_SIZE_LF:
                 return byte != '\n' ? -1 : c->left > 0 ? CHUNKED_DATA : CHUNKED_TRAILER_FIRST;
         case CHUNKED_DATA_CR:
@@ -77,7 +66,7 @@ static int chunked_next(Chunked *c, char byte) {
         case CHUNKED_TRAILER_FIRST:
                 return trailer_first_next(byte);
         case CHUNKED_TRAILER:
-                return byte == '\r' ? CHUNKED_TRAILER_LF : is_text(byte) ? CHUNKED_TRAILER : -1;
+                return byte == '\r' ? CHUNKED_TRAILER_LF : char_is_text(byte) ? CHUNKED_TRAILER : -1;
         case CHUNKED_TRAILER_LF:
                 return byte == '\n' ? CHUNKED_TRAILER_FIRST : -1;
         case CHUNKED_END_LF:

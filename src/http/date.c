@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "basic/macro.h"
+#include "http/chars.h"
 
 #define SECONDS_PER_DAY INT64_C(86400)
 #define DAYS_PER_ERA    146097 /* 400 years */
@@ -69,10 +70,6 @@ void date_format(int64_t seconds, char ret[static DATE_LENGTH + 1]) {
         put_digits(ret + 23, 2, (int) (rest % 60));
 }
 
-static bool is_digit(char c) {
-        return c >= '0' && c <= '9';
-}
-
 static bool is_letter(char c) {
         return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
 }
@@ -109,7 +106,7 @@ static bool match(const char *s, const char *pattern, DateParts *p) {
                 int *part = part_of(p, *pattern == '_' && *s != ' ' ? 'D' : *pattern);
 
                 if (part) {
-                        if (!is_digit(*s))
+                        if (!char_is_digit(*s))
                                 return false;
                         *part = *part * 10 + *s - '0';
                 } else if (*pattern == 'N') {

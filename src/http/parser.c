@@ -12,6 +12,7 @@
 #include <strings.h>
 
 #include "basic/macro.h"
+#include "http/chars.h"
 
 #define TOKEN 1 /* tchar, RFC 9110, section 5.6.2 */
 #define HOST  2 /* reg-name, RFC 3986, section 3.2.2 */
@@ -70,15 +71,6 @@ static bool is_class(char c, uint8_t class) {
 
 static bool is_space(char c) {
         return c == ' ' || c == '\t';
-}
-
-static bool is_digit(char c) {
-        return c >= '0' && c <= '9';
-}
-
-/* What may stand in a field's value: VCHAR, white space, obs-text (RFC 9110, section 5.5). */
-static bool is_value_char(char c) {
-        return (uint8_t) c >= 0x20 ? c != 0x7F : c == '\t';
 }
 
 /* More than RFC 3986 allows (browsers send | and { as they are), but no space, control, '#' or byte beyond
@@ -157,7 +149,7 @@ static bool is_authority(const char *p, const char *end) {
         if (p < end && *p != ':')
                 return false;
         for (p += p < end; p < end; p++)
-                if (!is_digit(*p))
+                if (!char_is_digit(*p))
                         return false;
         return true;
 }
@@ -214,7 +206,8 @@ static int parse_target(Head *h, const char *p, const char *end) {
 
 /* RFC 9112, section 2.3. A higher minor version of 1 is understood as 1.1 (RFC 9110, section 2.5). */
 static int parse_version(Head *h, const char *p, const char *end) {
-        if (end - p != 8 || memcmp(p, "HTTP/", 5) != 0 || !is_digit(p[5]) || p[6] != '.' || !is_digit(p[7]))
+        if (end - p != 8 || memcmp(p, "HTTP/", 5) != 0 || !char_is_digit(p[5]) || p[6] != '.' ||
+                        !char_is_digit(p[7]))
                 return 400;
         if (p[5] != '1')
                 return 505;
@@ -272,7 +265,7 @@ static int apply_content_length(Head *h, const char *p, const char *end) {
         if (++h->n_lengths > 1 || p == end)
                 return 400;
         for (; p < end; p++) {
-                if (!is_digit(*p))
+                if (!char_is_digit(*p))
                         return 400;
                 if (__builtin_mul_overflow(v, UINT64_C(10), &v) ||
                                 __builtin_add_overflow(v, (uint64_t) (*p - '0'), &v))
@@ -348,7 +341,7 @@ static int parse_field(Head *h, const char *p, const char *end) {
         for (p++; p < end && is_space(*p);)
                 p++;
         for (const char *q = p; q < end; q++)
-                if (!is_value_char(*q))
+                if (!char_is_text(*q))
                         return 400;
         while (end > p && is_space(end[-1]))
                 end--;

@@ -6,12 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
-static int hex_value(char c) {
-        if (c >= '0' && c <= '9')
-                return c - '0';
-        c |= 0x20;
-        return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
+#include "http/chars.h"
 
 /* Reads one character, escaped or not, at *s. */
 static int decode_char(const char **s, const char *end, char *ret) {
@@ -25,8 +20,8 @@ static int decode_char(const char **s, const char *end, char *ret) {
         }
         if (end - p < 3)
                 return 400;
-        high = hex_value(p[1]);
-        low = hex_value(p[2]);
+        high = char_hex_value(p[1]);
+        low = char_hex_value(p[2]);
         if (high < 0 || low < 0 || (high == 0 && low == 0))
                 return 400;
         *ret = (char) (high << 4 | low);
@@ -83,7 +78,7 @@ int target_to_path(const char *s, size_t n, TargetPath *ret) {
 
 /* unreserved of RFC 3986, section 2.3, and the slash. */
 static bool is_plain(char c) {
-        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || char_is_digit(c) ||
                (c && strchr("-._~/", c));
 }
 
