@@ -16,7 +16,7 @@
 #include "basic/parse.h"
 #include "build-config.h"
 
-#define LISTENERS_MAX 1024
+#define LISTENERS_MAX 512 /* as in the master */
 #define TIMEOUT_LIMIT (24 * 60 * 60 * USEC_PER_SEC)
 
 enum {
