@@ -50,7 +50,7 @@ static void print_help(void) {
                "  --whoami                 answer /whoami with what this worker is\n"
                "  --idle-timeout=60s       close a connection without a request after this time\n"
                "  --request-timeout=10s    for a request to arrive completely\n"
-               "  --send-timeout=30s       for a client to take the next 16K of an answer\n"
+               "  --send-timeout=30s       how long a client may take for the next 16 KiB of an answer\n"
                "  --max-request-head=16K   request line and fields together\n"
                "  --max-connections=10000  open at a time; more wait in the kernel\n"
                "  -h --help, --version\n");

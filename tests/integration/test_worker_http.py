@@ -857,7 +857,7 @@ def test_options_are_strict(option, message):
 
 def test_help_and_version():
     """They need no master, and go to stdout."""
-    for option, text in (("--help", "--idle-timeout=60s"), ("--version", "muster-worker ")):
+    for option, text in (("--help", "for the next 16 KiB of an answer"), ("--version", "muster-worker ")):
         run = subprocess.run([BINARY, option], capture_output=True, text=True, check=True)
         assert text in run.stdout and run.stderr == ""
 
