@@ -3,8 +3,10 @@
  *
  * All workers wait on the same listening sockets. EPOLLEXCLUSIVE wakes one of them, always the one at the
  * head of the queue; leaving and joining after every few accepts moves this worker to its end, which alone
- * spreads connections evenly and has no state in which nobody accepts: a worker that is stopped or busy is
- * not in the queue.
+ * spreads connections evenly. A worker that is stopped or busy is passed over, as it does not wait. One that
+ * is woken and then lacks a descriptor or memory has used up the wake-up: the connection it was meant for
+ * stays in the kernel's queue until the next one wakes a sibling, which takes both, or until this worker
+ * tries again, RETRY_USEC later; it waits longer only while the lack lasts.
  *
  * Interest is level-triggered: a turn may stop wherever it likes, what is left wakes the loop up again. */
 
