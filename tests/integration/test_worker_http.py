@@ -493,6 +493,20 @@ def test_send_timeout(site):
             stuck.answer()
 
 
+def test_send_timeout_counts_what_is_read(site):
+    """The kernel's buffer may be full for longer than the time-out while the client empties it: that is progress."""
+    with started(site, "--send-timeout=500ms") as w:
+        client = w.connect()
+        client.send(b"GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.fill()
+        for _ in range(40):
+            select.select([], [], [], 0.05)
+            client.buffer += client.sock.recv(40000)
+        assert w.connections == 1
+        assert len(client.answer().body) == BIG
+        client.close()
+
+
 # The master's side
 
 
