@@ -34,7 +34,7 @@ def test_fresh_machine(checkout):
     out = quickstart(checkout)
     assert 'muster.socket is active, muster.service is inactive' in out
     assert 'HTTP/1.1 200 OK' in out
-    assert 'worker 1 (pid ' in out and ' workers ready, ' in out and 'Serving default with' in out
+    assert ') answered ' in out and ' workers ready, ' in out and 'Serving default with' in out
     for package in 'muster', 'libmuster0':
         assert state_of(checkout, package) != 'installed'
     for path in '/etc/muster', '/var/lib/muster', '/var/lib/private/muster', '/usr/bin/musterd':
