@@ -9,9 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The length of the well-formed UTF-8 sequence at @p of at most @n bytes, 0 if there is none (RFC 3629,
- * section 4). */
-static size_t utf8_sequence(const unsigned char *p, size_t n) {
+size_t text_utf8_sequence(const unsigned char *p, size_t n) {
         size_t length = p[0] >= 0xF0 ? 4 : p[0] >= 0xE0 ? 3 : 2;
 
         if (p[0] < 0xC2 || p[0] > 0xF4 || length > n)
@@ -29,7 +27,7 @@ void text_make_printable(char *s) {
         size_t length = strlen(s);
 
         for (size_t i = 0; i < length;) {
-                size_t n = utf8_sequence((const unsigned char *) s + i, length - i);
+                size_t n = text_utf8_sequence((const unsigned char *) s + i, length - i);
                 if (n > 0) {
                         i += n;
                         continue;

@@ -8,7 +8,7 @@ from rules import SRC, finish, sources
 ALLOWED = {
     "include": set(),
     "basic": {"basic"},
-    "ipc": {"ipc", "basic"},
+    "ipc": {"ipc", "basic", "muster"},
     "board": {"board", "basic"},
     "http": {"http", "basic", "board"},
     "twin": {"twin", "basic", "board", "http"},
