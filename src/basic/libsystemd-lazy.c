@@ -47,6 +47,7 @@ LAZY_INT(sd_event_add_io,
                 (sd_event * e, sd_event_source **s, int fd, uint32_t events, sd_event_io_handler_t f,
                                 void *u),
                 (e, s, fd, events, f, u))
+LAZY_INT(sd_event_add_defer, (sd_event * e, sd_event_source **s, sd_event_handler_t f, void *u), (e, s, f, u))
 LAZY_INT(sd_event_add_signal,
                 (sd_event * e, sd_event_source **s, int sig, sd_event_signal_handler_t f, void *u),
                 (e, s, sig, f, u))
@@ -55,6 +56,7 @@ LAZY_INT(sd_event_add_time_relative,
                                 sd_event_time_handler_t f, void *u),
                 (e, s, clock, usec, accuracy, f, u))
 LAZY_INT(sd_event_source_set_enabled, (sd_event_source * s, int mode), (s, mode))
+LAZY_INT(sd_event_source_set_io_events, (sd_event_source * s, uint32_t events), (s, events))
 LAZY_INT(sd_event_source_set_ratelimit, (sd_event_source * s, uint64_t interval, unsigned burst),
                 (s, interval, burst))
 LAZY_INT(sd_event_source_set_time_relative, (sd_event_source * s, uint64_t usec), (s, usec))
@@ -63,6 +65,13 @@ LAZY_INT(sd_watchdog_enabled, (int unset_environment, uint64_t *ret), (unset_env
 LAZY_INT(sd_journal_sendv, (const struct iovec *iov, int n), (iov, n))
 LAZY_INT(sd_journal_stream_fd, (const char *identifier, int priority, int level_prefix),
                 (identifier, priority, level_prefix))
+
+sd_event *sd_event_ref(sd_event *e) {
+        typeof(&sd_event_ref) function =
+                        (typeof(&sd_event_ref)) (e ? libsystemd_symbol("sd_event_ref") : NULL);
+
+        return function ? function(e) : NULL;
+}
 
 /* Dropping what is not there is done at once. */
 sd_event *sd_event_unref(sd_event *e) {

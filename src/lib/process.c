@@ -1,281 +1,472 @@
 /* SPDX-License-Identifier: MIT */
-/* Starting and watching child processes; the contract is in muster/process.h.
+/* Child processes; the contract is in muster/process.h.
  *
- * The fork is clone(CLONE_VM | CLONE_VFORK): the child runs on the parent's memory while the parent's thread
- * waits, until it executes the program or gives up. So there is nothing to copy, an error can be left in a
- * variable of the parent, and the pidfd is there from the first moment (CLONE_PIDFD). The price is a rule:
- * between clone() and execve() the child makes system calls on memory prepared beforehand, nothing else;
- * whatever it writes, it writes to the parent. */
+ * The making of a child: child-stdio.c opens what it is to have, launch.c forks and executes, and here is the object
+ * that lives on: it watches the pidfd, keeps the time limit, owns the parent's ends, and tells of the exit and
+ * of the close.
+ *
+ * The leader of a process group is not reaped before the close: as long as it is there, if only as a zombie,
+ * the group's number is not given to another, and what it left behind can be killed by it. */
 
 #include "muster/process.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/sched.h>
-#include <sched.h>
+#include <limits.h>
 #include <signal.h>
-#include <stdbool.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "basic/clock.h"
 #include "basic/fd.h"
 #include "basic/macro.h"
 #include "lib/assert-return.h"
+#include "lib/channel-internal.h"
+#include "lib/child.h"
+#include "lib/environment.h"
+#include "lib/launch.h"
+#include "lib/options.h"
+#include "lib/child-stdio.h"
+#include "lib/stream-internal.h"
 
-#define SPAWN_FDS_MAX    1024
-#define SPAWN_STACK_SIZE (64 * 1024)
+/* From the kill signal to SIGKILL. */
+#define KILL_GRACE_USEC (5 * USEC_PER_SEC)
+
+#define SPAWN_FLAGS                                                                                   \
+        (MUSTER_SPAWN_DIE_WITH_PARENT | MUSTER_SPAWN_DETACHED | MUSTER_SPAWN_SHELL |                  \
+                        MUSTER_SPAWN_PROCESS_GROUP | MUSTER_SPAWN_SET_UID | MUSTER_SPAWN_SET_GID)
+
+#define PATH_DEFAULT "/usr/local/bin:/usr/bin:/bin"
 
 struct muster_child {
         unsigned n_ref;
         pid_t pid;
         int pidfd;
-        sd_event_source *source; /* NULL: not watched (yet), or reaped */
-        bool reaped;
-        muster_child_exit_handler_t handler;
+        bool leads_group;
+        bool exited; /* it has ended, and that was told */
+        bool reaped; /* ... and its pid may be another's */
+        bool closed; /* that was told as well */
+        int timed_out;
+        int kill_signal;
+        uint64_t timeout_usec; /* 0: none */
+
+        sd_event *event;        /* counted; NULL: not watched yet */
+        sd_event_source *exit;  /* NULL: not watched, or exited */
+        sd_event_source *timer; /* the time limit, then SIGKILL */
+        sd_event_source *close; /* to tell of the close from the loop */
+
+        muster_child_exit_handler_t on_exit;
+        muster_child_close_handler_t on_close;
         void *userdata;
+
+        muster_stream **streams; /* by descriptor; counted */
+        size_t n_streams;
+        muster_channel *channel; /* counted */
 };
-
-/* What the child needs to know, prepared by the parent; and where it leaves its error. */
-typedef struct Launch {
-        const char *program;
-        char *const *argv;
-        char *const *env;
-        int *fds; /* a private copy: moving descriptors around changes it */
-        size_t n_fds;
-        uint64_t flags;
-        pid_t parent;
-        int error; /* out: negative errno */
-} Launch;
-
-/* Handlers would run on the parent's memory, so every signal was blocked before the clone; here they get
- * their default action first and the mask is opened last. An ignored signal is reset too: a program expects
- * SIGPIPE to be on. */
-static int launch_reset_signals(void) {
-        static const char kernel_sigaction[64]; /* all zero: the default action, by whatever layout */
-        sigset_t none;
-
-        /* The system call itself: sigaction() refuses the two signals that libc keeps for its threads, which
-         * a parent may have been started with ignored like any other. */
-        for (int sig = 1; sig < _NSIG; sig++)
-                if (sig != SIGKILL && sig != SIGSTOP &&
-                                syscall(SYS_rt_sigaction, sig, kernel_sigaction, NULL, _NSIG / 8) < 0)
-                        return -errno;
-        sigemptyset(&none);
-        return sigprocmask(SIG_SETMASK, &none, NULL) < 0 ? -errno : 0;
-}
-
-/* Moves fds[i] to descriptor i. First everything that is in the way of another's place goes above all
- * places, then dup2() puts each into its own; that clears FD_CLOEXEC. Everything else is closed on exec. */
-static int launch_place_fds(Launch *l) {
-        for (size_t i = 0; i < l->n_fds; i++) {
-                if (l->fds[i] < 0 || (size_t) l->fds[i] >= l->n_fds || (size_t) l->fds[i] == i)
-                        continue;
-                int fd = fcntl(l->fds[i], F_DUPFD_CLOEXEC, (int) l->n_fds);
-                if (fd < 0)
-                        return -errno;
-                l->fds[i] = fd;
-        }
-        for (size_t i = 0; i < l->n_fds; i++) {
-                if (l->fds[i] < 0)
-                        (void) close((int) i);
-                else if ((size_t) l->fds[i] == i) {
-                        if (fcntl((int) i, F_SETFD, 0) < 0)
-                                return -errno;
-                } else if (dup2(l->fds[i], (int) i) < 0)
-                        return -errno;
-        }
-
-        /* A descriptor that somebody opened without O_CLOEXEC must not leak either. ENOSYS, EINVAL, EPERM: a
-         * kernel before 5.9, one before 5.11, or a filter; then O_CLOEXEC at birth has to be enough. */
-        if (syscall(SYS_close_range, (unsigned) l->n_fds, ~0U, 1U << 2 /* CLOSE_RANGE_CLOEXEC */) < 0 &&
-                        errno != ENOSYS && errno != EINVAL && errno != EPERM)
-                return -errno;
-        return 0;
-}
-
-static int launch_die_with_parent(const Launch *l) {
-        if (prctl(PR_SET_PDEATHSIG, SIGTERM) < 0)
-                return -errno;
-        /* The parent may have died before that line. It waits in vfork, but SIGKILL does not. */
-        return getppid() == l->parent ? 0 : -ESRCH;
-}
-
-static int launch_main(void *userdata) {
-        Launch *l = userdata;
-
-        l->error = launch_place_fds(l);
-        if (l->error >= 0 && (l->flags & MUSTER_SPAWN_DIE_WITH_PARENT))
-                l->error = launch_die_with_parent(l);
-        if (l->error >= 0)
-                l->error = launch_reset_signals();
-        if (l->error >= 0) {
-                (void) execve(l->program, l->argv, l->env);
-                l->error = -errno;
-        }
-        _exit(127);
-}
-
-/* Returns the pid, or a negative errno. The pidfd is made by the kernel with O_CLOEXEC. */
-static pid_t launch_clone(Launch *l, int *ret_pidfd) {
-        sigset_t all, saved;
-        pid_t pid;
-        int r = 0;
-
-        /* Its own stack, as the parent's frame must survive; freed when the child no longer uses it. */
-        char *stack = mmap(NULL, SPAWN_STACK_SIZE, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
-        if (stack == MAP_FAILED)
-                return -errno;
-
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &saved);
-        pid = clone(launch_main, stack + SPAWN_STACK_SIZE, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, l,
-                        ret_pidfd);
-        if (pid < 0)
-                r = -errno;
-        pthread_sigmask(SIG_SETMASK, &saved, NULL);
-
-        munmap(stack, SPAWN_STACK_SIZE);
-        return r < 0 ? r : pid;
-}
-
-static int launch_run(Launch *l, pid_t *ret_pid, int *ret_pidfd) {
-        _cleanup_close_ int pidfd = -EBADF;
-        pid_t pid;
-
-        pid = launch_clone(l, &pidfd);
-        if (pid < 0)
-                return pid;
-        if (l->error < 0) {
-                while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-                        ;
-                return l->error;
-        }
-        *ret_pid = pid;
-        *ret_pidfd = TAKE_FD(pidfd);
-        return 0;
-}
 
 DEFINE_CLEANUP(muster_child, muster_child_unref)
 
-/* Reaps and reports. A readable pidfd is an ended process, so waitid() does not wait. */
+static int child_signal(const muster_child *child, int signal) {
+        return syscall(SYS_pidfd_send_signal, child->pidfd, signal, NULL, 0) < 0 ? -errno : 0;
+}
+
+static void child_reap(muster_child *child) {
+        if (child->reaped)
+                return;
+        while (waitid(P_PIDFD, (id_t) child->pidfd, &(siginfo_t){ 0 }, WEXITED | WNOHANG) < 0 && errno == EINTR)
+                ;
+        child->reaped = true;
+}
+
+static bool all_ends_closed(const muster_child *child) {
+        for (size_t i = 0; i < child->n_streams; i++)
+                if (child->streams[i] && !stream_is_closed(child->streams[i]))
+                        return false;
+        return !child->channel || channel_is_ended(child->channel);
+}
+
+static int on_close(sd_event_source *source, void *userdata) {
+        _cleanup_(muster_child_unrefp) muster_child *child = muster_child_ref(userdata);
+
+        child->close = sd_event_source_disable_unref(child->close);
+        child->timer = sd_event_source_disable_unref(child->timer);
+        child->closed = true;
+        if (child->on_close)
+                child->on_close(child, child->userdata);
+        child_reap(child);
+        return 0;
+}
+
+/* Whatever ended last, the close is told in a turn of the loop of its own. */
+static void check_close(muster_child *child) {
+        if (!child->exited || child->closed || child->close || !all_ends_closed(child))
+                return;
+        /* Without memory for it nobody hears of the close, but the child is gone all the same. */
+        if (sd_event_add_defer(child->event, &child->close, on_close, child) < 0)
+                child_reap(child);
+}
+
+static void on_stream_closed(muster_stream *stream, void *userdata) {
+        check_close(userdata);
+}
+
+static void on_channel_ended(void *userdata) {
+        check_close(userdata);
+}
+
+/* It has exited: what only it could read or write is over, what nobody wants to hear is not waited for. */
+static void let_go_of_ends(muster_child *child) {
+        for (size_t i = 0; i < child->n_streams; i++)
+                if (child->streams[i])
+                        stream_peer_exited(child->streams[i]);
+        if (child->channel)
+                channel_peer_exited(child->channel);
+}
+
+/* A readable pidfd is an ended process, so waitid() does not wait. */
 static int on_child_exit(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
         /* The handler may drop the last reference. */
         _cleanup_(muster_child_unrefp) muster_child *child = muster_child_ref(userdata);
         siginfo_t si = { .si_pid = 0 };
 
-        if (waitid(P_PIDFD, (id_t) child->pidfd, &si, WEXITED | WNOHANG) < 0) {
+        if (waitid(P_PIDFD, (id_t) child->pidfd, &si, WEXITED | WNOHANG | WNOWAIT) < 0) {
                 if (errno == EINTR)
                         return 0;
                 /* ECHILD: somebody else reaped it, against the rules. Its end is certain, its status is
                  * lost. */
                 si = (siginfo_t){ .si_pid = child->pid, .si_code = CLD_EXITED };
+                child->reaped = true;
         }
         if (si.si_pid == 0)
                 return 0;
 
-        child->source = sd_event_source_disable_unref(child->source);
-        child->reaped = true;
-        if (child->handler)
-                (void) child->handler(child, si.si_code, si.si_status, child->userdata);
+        child->exit = sd_event_source_disable_unref(child->exit);
+        child->exited = true;
+        if (!child->leads_group) {
+                child->timer = sd_event_source_disable_unref(child->timer);
+                child_reap(child);
+        }
+        if (child->on_exit)
+                child->on_exit(child, si.si_code, si.si_status, child->userdata);
+        if (child->n_ref > 1) {
+                let_go_of_ends(child);
+                check_close(child);
+        }
         return 0;
+}
+
+static int child_set_timer(muster_child *child, uint64_t usec);
+
+void child_terminate(muster_child *child) {
+        (void) (child->leads_group ? muster_child_kill_group(child, child->kill_signal)
+                                   : muster_child_kill(child, child->kill_signal));
+        child->timeout_usec = 0;
+        child->timer = sd_event_source_disable_unref(child->timer);
+        (void) child_set_timer(child, KILL_GRACE_USEC); /* out of memory: it had its signal */
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
+        muster_child *child = userdata;
+
+        if (child->timeout_usec > 0) {
+                child->timed_out = 1;
+                child_terminate(child);
+                return 0;
+        }
+        child->timer = sd_event_source_disable_unref(child->timer);
+        (void) (child->leads_group ? muster_child_kill_group(child, SIGKILL)
+                                   : muster_child_kill(child, SIGKILL));
+        return 0;
+}
+
+static int child_set_timer(muster_child *child, uint64_t usec) {
+        return sd_event_add_time_relative(child->event, &child->timer, CLOCK_MONOTONIC, usec,
+                        clock_accuracy_usec(usec), on_timer, child);
+}
+
+static int attach_ends(muster_child *child, sd_event *event) {
+        int r;
+
+        for (size_t i = 0; i < child->n_streams; i++)
+                if (child->streams[i]) {
+                        r = stream_attach(child->streams[i], event);
+                        if (r < 0)
+                                return r;
+                }
+        return child->channel ? muster_channel_attach(child->channel, event) : 0;
 }
 
 _public_ int muster_child_attach(muster_child *child, sd_event *event) {
+        int r;
+
         muster_assert_return(child, -EINVAL);
         muster_assert_return(event, -EINVAL);
 
-        if (child->source)
-                return -EBUSY;
-        if (child->reaped)
+        if (child->exited)
                 return -ESRCH;
-        return sd_event_add_io(event, &child->source, child->pidfd, EPOLLIN, on_child_exit, child);
+        if (child->event)
+                return -EBUSY;
+        r = sd_event_add_io(event, &child->exit, child->pidfd, EPOLLIN, on_child_exit, child);
+        if (r < 0)
+                return r;
+        child->event = sd_event_ref(event);
+        r = attach_ends(child, event);
+        if (r >= 0 && child->timeout_usec > 0)
+                r = child_set_timer(child, child->timeout_usec);
+        if (r < 0)
+                child->exit = sd_event_source_disable_unref(child->exit);
+        return r;
 }
 
-/* What the first version of the structure had; no caller can have less. */
-#define OPTIONS_SIZE_MIN (offsetof(muster_spawn_options, flags) + sizeof(uint64_t))
+/* The parent's ends of what stdio_open() made become objects. */
+static int child_take_ends(muster_child *child, Stdio *stdio, const muster_channel_options *channel) {
+        int r;
 
-/* Takes over what caller and library both know. A caller that is newer than the library may ask only for
- * what the library knows, as with openat2(2). */
-static int copy_options(const muster_spawn_options *o, muster_spawn_options *ret) {
-        muster_assert_return(o, -EINVAL);
-        muster_assert_return(o->size >= OPTIONS_SIZE_MIN, -EINVAL);
+        child->streams = calloc(stdio->n, sizeof(*child->streams));
+        if (!child->streams)
+                return -ENOMEM;
+        child->n_streams = stdio->n;
+        for (size_t i = 0; i < stdio->n; i++) {
+                StdioPlace *p = stdio->places + i;
 
-        for (size_t i = sizeof(*ret); i < o->size; i++)
-                if (((const char *) o)[i] != 0)
-                        return -E2BIG;
-        *ret = (muster_spawn_options) MUSTER_SPAWN_OPTIONS_INIT;
-        memcpy(ret, o, MIN(o->size, sizeof(*ret)));
-
-        muster_assert_return(ret->program, -EINVAL);
-        muster_assert_return(!(ret->flags & ~MUSTER_SPAWN_DIE_WITH_PARENT), -EINVAL);
-        muster_assert_return(ret->n_fds <= SPAWN_FDS_MAX, -EINVAL);
-        muster_assert_return(ret->fds || ret->n_fds == 0, -EINVAL);
+                if (p->parent < 0)
+                        continue;
+                if (i == stdio->ipc) {
+                        r = muster_channel_new(NULL, p->parent, channel, &child->channel);
+                        if (r >= 0)
+                                channel_set_owner(child->channel, on_channel_ended, child);
+                } else
+                        r = stream_new(p->parent, p->direction, on_stream_closed, child, child->streams + i);
+                if (r < 0)
+                        return r;
+                p->parent = -EBADF;
+        }
         return 0;
 }
 
-static int spawn(const muster_spawn_options *o, muster_child *child) {
-        size_t n_fds = o->fds ? o->n_fds : STDERR_FILENO + 1;
-        char *argv[] = { (char *) o->program, NULL };
+/* What the library adds to the environment. */
+typedef struct Additions {
+        char text[4][64];
+        char *assignments[4];
+        size_t n;
+} Additions;
 
-        _cleanup_free_ int *copy = calloc(MAX(n_fds, 1U), sizeof(int));
-        if (!copy)
-                return -ENOMEM;
-        for (size_t i = 0; i < n_fds; i++)
-                if (o->fds)
-                        copy[i] = o->fds[i];
-                else /* a service may have been started without a standard stream */
-                        copy[i] = fcntl((int) i, F_GETFD) < 0 ? -EBADF : (int) i;
+static _printf_(2, 3) void add(Additions *a, const char *format, ...) {
+        va_list ap;
 
-        Launch l = {
-                .program = o->program,
-                .argv = o->argv ? o->argv : argv,
-                .env = o->env ? o->env : environ,
-                .fds = copy,
-                .n_fds = n_fds,
-                .flags = o->flags,
-                .parent = getpid(),
-        };
-        return launch_run(&l, &child->pid, &child->pidfd);
+        va_start(ap, format);
+        vsnprintf(a->text[a->n], sizeof(a->text[0]), format, ap);
+        va_end(ap);
+        a->assignments[a->n] = a->text[a->n];
+        a->n++;
 }
 
-_public_ int muster_spawn(sd_event *event, const muster_spawn_options *options,
-                muster_child_exit_handler_t handler, void *userdata, muster_child **ret_child) {
-        _cleanup_(muster_child_unrefp) muster_child *child = NULL;
-        muster_spawn_options o;
+static void additions_for(const Stdio *stdio, Additions *a) {
+        if (stdio->ipc < stdio->n) {
+                add(a, "MUSTER_CHANNEL_FD=%zu", stdio->ipc);
+                add(a, "NODE_CHANNEL_FD=%zu", stdio->ipc);
+                add(a, "NODE_CHANNEL_SERIALIZATION_MODE=json");
+        }
+        if (stdio->journal_ino != 0)
+                add(a, "JOURNAL_STREAM=%lu:%lu", (unsigned long) stdio->journal_dev,
+                                (unsigned long) stdio->journal_ino);
+}
+
+/* sh -c COMMAND $0 $1 … */
+static int shell_argv(const muster_spawn_options *o, char ***ret) {
+        static char *const head[] = { (char *) "/bin/sh", (char *) "-c" };
+        size_t n = 0, k = 0;
+
+        while (o->argv && o->argv[n])
+                n++;
+        char **argv = calloc(ELEMENTSOF(head) + 1 + n + 1, sizeof(char *));
+        if (!argv)
+                return -ENOMEM;
+        for (; k < ELEMENTSOF(head); k++)
+                argv[k] = head[k];
+        argv[k++] = (char *) o->program;
+        for (size_t i = 0; i < n; i++)
+                argv[k++] = o->argv[i];
+        *ret = argv;
+        return 0;
+}
+
+static int child_launch(muster_child *child, const muster_spawn_options *o, const Stdio *stdio) {
+        _cleanup_free_ char **shell = NULL, **env = NULL;
+        char *program_only[] = { (char *) o->program, NULL };
+        _cleanup_free_ int *fds = calloc(stdio->n, sizeof(int));
+        Additions additions = { .n = 0 };
         int r;
 
-        muster_assert_return(ret_child, -EINVAL);
-        r = copy_options(options, &o);
+        if (!fds)
+                return -ENOMEM;
+        for (size_t i = 0; i < stdio->n; i++)
+                fds[i] = stdio->places[i].child;
+        additions_for(stdio, &additions);
+        r = environment_new(o->env ? o->env : environ, additions.assignments, additions.n, &env);
+        if (r >= 0 && (o->flags & MUSTER_SPAWN_SHELL))
+                r = shell_argv(o, &shell);
         if (r < 0)
                 return r;
+        const char *path = environment_get(env, "PATH");
+
+        Launch l = {
+                .program = shell ? shell[0] : o->program,
+                .path = path ? path : PATH_DEFAULT,
+                .argv = shell ? shell : o->argv ? o->argv : program_only,
+                .env = env,
+                .fds = fds,
+                .n_fds = stdio->n,
+                .cwd = o->cwd ? o->cwd : o->flags & MUSTER_SPAWN_DETACHED ? "/" : NULL,
+                .new_session = o->flags & MUSTER_SPAWN_DETACHED,
+                .new_process_group = (o->flags & MUSTER_SPAWN_PROCESS_GROUP) &&
+                                     !(o->flags & MUSTER_SPAWN_DETACHED),
+                .die_with_parent = o->flags & MUSTER_SPAWN_DIE_WITH_PARENT,
+                .set_uid = o->flags & MUSTER_SPAWN_SET_UID,
+                .set_gid = o->flags & MUSTER_SPAWN_SET_GID,
+                .uid = o->uid,
+                .gid = o->gid,
+        };
+        return launch(&l, &child->pid, &child->pidfd);
+}
+
+static int copy_spawn_options(const muster_spawn_options *options, muster_spawn_options *ret) {
+        muster_spawn_options o = MUSTER_SPAWN_OPTIONS_INIT;
+        int r;
+
+        muster_assert_return(options, -EINVAL);
+        r = options_copy(&o, sizeof(o), options, OPTIONS_SIZE_UP_TO(muster_spawn_options, channel));
+        if (r < 0)
+                return r;
+        muster_assert_return(!o.program || *o.program, -EINVAL);
+        muster_assert_return(!o.argv || o.argv[0] || (o.flags & MUSTER_SPAWN_SHELL), -EINVAL);
+        muster_assert_return(!(o.flags & ~SPAWN_FLAGS), -EINVAL);
+        muster_assert_return(o.kill_signal >= 0 && o.kill_signal < _NSIG, -EINVAL);
+        muster_assert_return(o.timeout_usec <= UINT64_MAX / 4, -EINVAL);
+        *ret = o;
+        return 0;
+}
+
+/* The parent did not get what it asked for: nobody would ever hear of the child. */
+void child_give_up(muster_child *child) {
+        (void) child_signal(child, SIGKILL);
+        (void) waitid(P_PIDFD, (id_t) child->pidfd, &(siginfo_t){ 0 }, WEXITED);
+        child->exited = child->reaped = true;
+}
+
+int child_spawn(sd_event *event, const muster_spawn_options *o, bool with_channel,
+                muster_child_exit_handler_t handler, void *userdata, muster_child **ret) {
+        _cleanup_(muster_child_unrefp) muster_child *child = NULL;
+        _cleanup_(stdio_done) Stdio stdio = { .places = NULL };
+        int r;
 
         child = calloc(1, sizeof(*child));
         if (!child)
                 return -ENOMEM;
-        *child = (muster_child){ .n_ref = 1, .pidfd = -EBADF, .handler = handler, .userdata = userdata };
-
-        r = spawn(&o, child);
+        *child = (muster_child){
+                .n_ref = 1,
+                .pidfd = -EBADF,
+                .leads_group = o->flags & (MUSTER_SPAWN_PROCESS_GROUP | MUSTER_SPAWN_DETACHED),
+                .kill_signal = o->kill_signal ? o->kill_signal : SIGTERM,
+                .timeout_usec = o->timeout_usec,
+                .on_exit = handler,
+                .userdata = userdata,
+        };
+        r = stdio_open(&stdio, o, with_channel);
+        if (r >= 0)
+                r = child_take_ends(child, &stdio, o->channel);
+        if (r >= 0)
+                r = child_launch(child, o, &stdio);
         if (r < 0)
                 return r;
         if (event) {
                 r = muster_child_attach(child, event);
                 if (r < 0) {
-                        /* Nobody would ever hear of it. */
-                        (void) muster_child_kill(child, SIGKILL);
-                        (void) waitid(P_PIDFD, (id_t) child->pidfd, &(siginfo_t){ 0 }, WEXITED);
+                        child_give_up(child);
                         return r;
                 }
         }
-
-        *ret_child = TAKE_PTR(child);
+        *ret = TAKE_PTR(child);
         return 0;
+}
+
+_public_ int muster_spawn(sd_event *event, const muster_spawn_options *options,
+                muster_child_exit_handler_t handler, void *userdata, muster_child **ret_child) {
+        muster_spawn_options o;
+        int r;
+
+        muster_assert_return(ret_child, -EINVAL);
+        r = copy_spawn_options(options, &o);
+        if (r < 0)
+                return r;
+        muster_assert_return(o.program, -EINVAL);
+        return child_spawn(event, &o, /* with_channel= */ false, handler, userdata, ret_child);
+}
+
+_public_ int muster_fork(sd_event *event, const muster_spawn_options *options,
+                muster_child_exit_handler_t handler, void *userdata, muster_child **ret_child) {
+        char self[PATH_MAX];
+        muster_spawn_options o;
+        int r;
+
+        muster_assert_return(ret_child, -EINVAL);
+        r = copy_spawn_options(options, &o);
+        if (r < 0)
+                return r;
+        if (!o.program) {
+                /* The path itself, or the child would be called "exe" by ps and the journal. */
+                ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+                if (n < 0)
+                        return -errno;
+                self[n] = '\0';
+                o.program = self;
+        }
+        return child_spawn(event, &o, /* with_channel= */ true, handler, userdata, ret_child);
+}
+
+_public_ int muster_child_set_close_handler(muster_child *child, muster_child_close_handler_t handler) {
+        muster_assert_return(child, -EINVAL);
+
+        child->on_close = handler;
+        return 0;
+}
+
+_public_ muster_channel *muster_child_get_channel(const muster_child *child) {
+        return child ? child->channel : NULL;
+}
+
+_public_ muster_stream *muster_child_get_stream(const muster_child *child, unsigned fd) {
+        return child && fd < child->n_streams ? child->streams[fd] : NULL;
+}
+
+_public_ pid_t muster_child_get_pid(const muster_child *child) {
+        muster_assert_return(child, -EINVAL);
+
+        return child->pid;
+}
+
+_public_ int muster_child_is_timed_out(const muster_child *child) {
+        return child ? child->timed_out : 0;
+}
+
+_public_ int muster_child_kill(muster_child *child, int signal) {
+        muster_assert_return(child, -EINVAL);
+
+        return child->exited ? -ESRCH : child_signal(child, signal);
+}
+
+_public_ int muster_child_kill_group(muster_child *child, int signal) {
+        muster_assert_return(child, -EINVAL);
+        muster_assert_return(child->leads_group, -EINVAL);
+
+        if (child->reaped)
+                return -ESRCH;
+        return kill(-child->pid, signal) < 0 ? -errno : 0;
 }
 
 _public_ muster_child *muster_child_ref(muster_child *child) {
@@ -288,20 +479,23 @@ _public_ muster_child *muster_child_unref(muster_child *child) {
         if (!child || --child->n_ref > 0)
                 return NULL;
 
-        sd_event_source_disable_unref(child->source);
+        for (size_t i = 0; i < child->n_streams; i++)
+                if (child->streams[i]) {
+                        stream_orphan(child->streams[i]);
+                        muster_stream_unref(child->streams[i]);
+                }
+        free(child->streams);
+        if (child->channel) {
+                channel_set_owner(child->channel, NULL, NULL);
+                muster_channel_unref(child->channel);
+        }
+        if (child->exited)
+                child_reap(child);
+        sd_event_source_disable_unref(child->exit);
+        sd_event_source_disable_unref(child->timer);
+        sd_event_source_disable_unref(child->close);
+        sd_event_unref(child->event);
         safe_close(child->pidfd);
         free(child);
         return NULL;
-}
-
-_public_ pid_t muster_child_get_pid(const muster_child *child) {
-        muster_assert_return(child, -EINVAL);
-
-        return child->pid;
-}
-
-_public_ int muster_child_kill(muster_child *child, int signal) {
-        muster_assert_return(child, -EINVAL);
-
-        return syscall(SYS_pidfd_send_signal, child->pidfd, signal, NULL, 0) < 0 ? -errno : 0;
 }

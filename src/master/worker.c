@@ -95,7 +95,7 @@ static void worker_set_deadline(Worker *w, uint64_t timeout_usec) {
                 log_warning_errno(r, "Failed to set a deadline for worker %u: %m", w->slot);
 }
 
-static int on_exit_of_child(muster_child *child, int code, int status, void *userdata) {
+static void on_exit_of_child(muster_child *child, int code, int status, void *userdata) {
         Worker *w = userdata;
 
         worker_set_deadline(w, USEC_INFINITY);
@@ -104,38 +104,32 @@ static int on_exit_of_child(muster_child *child, int code, int status, void *use
         w->exited_usec = clock_now_usec();
         worker_set_state(w, WORKER_EXITED);
         w->environment->on_exit(w, w->environment->userdata);
-        return 0;
 }
 
 static int spawn(Worker *w, const Command *command) {
         const WorkerEnvironment *e = w->environment;
-        size_t n = 0, n_fds = 3 + e->listeners->n + 2;
-        _cleanup_close_ int null_fd = -EBADF;
-        _cleanup_free_ int *fds = NULL;
+        size_t n = 0, n_stdio = 3 + e->listeners->n + 2;
+        _cleanup_free_ muster_stdio *stdio = NULL;
 
-        null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-        if (null_fd < 0)
-                return -errno;
-        fds = calloc(n_fds, sizeof(int));
-        if (!fds)
+        stdio = calloc(n_stdio, sizeof(*stdio));
+        if (!stdio)
                 return -ENOMEM;
-
-        fds[n++] = null_fd;
-        fds[n++] = STDOUT_FILENO;
-        fds[n++] = STDERR_FILENO;
+        stdio[n++].kind = MUSTER_STDIO_IGNORE;
+        stdio[n++].kind = MUSTER_STDIO_INHERIT;
+        stdio[n++].kind = MUSTER_STDIO_INHERIT;
         for (size_t i = 0; i < e->listeners->n; i++)
-                fds[n++] = e->listeners->items[i].fd;
-        fds[n++] = e->board->fd;
-        fds[n++] = e->board->bell_fd;
-        assert(n == n_fds);
+                stdio[n++] = (muster_stdio){ MUSTER_STDIO_FD, e->listeners->items[i].fd };
+        stdio[n++] = (muster_stdio){ MUSTER_STDIO_FD, e->board->fd };
+        stdio[n++] = (muster_stdio){ MUSTER_STDIO_FD, e->board->bell_fd };
+        assert(n == n_stdio);
 
         muster_spawn_options options = MUSTER_SPAWN_OPTIONS_INIT;
         options.program = command->program;
         options.argv = command->argv;
         options.env = command->env;
-        options.fds = fds;
-        options.n_fds = n_fds;
-        options.flags = MUSTER_SPAWN_DIE_WITH_PARENT;
+        options.stdio = stdio;
+        options.n_stdio = n_stdio;
+        options.flags = MUSTER_SPAWN_DIE_WITH_PARENT | MUSTER_SPAWN_PROCESS_GROUP;
         return muster_spawn(/* event= */ NULL, &options, on_exit_of_child, w, &w->child);
 }
 

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* What the rest of the library knows of a child beyond muster/process.h. */
+
+#include <stdbool.h>
+
+#include "muster/process.h"
+
+/* Sends the kill signal of its options to it, or to its group, and SIGKILL some seconds later: what the time
+ * limit does. */
+void child_terminate(muster_child *child);
+
+/* muster_spawn() and muster_fork(). */
+int child_spawn(sd_event *event, const muster_spawn_options *options, bool with_channel,
+                muster_child_exit_handler_t handler, void *userdata, muster_child **ret);
+
+/* Kills and reaps it at once, without a word to anybody. */
+void child_give_up(muster_child *child);
