@@ -38,4 +38,9 @@ static inline bool line_buffer_partial(const LineBuffer *b) {
         return b->used > b->start;
 }
 
+/* How many bytes were added in all. */
+static inline uint64_t line_buffer_received(const LineBuffer *b) {
+        return b->offset + (b->used - b->start);
+}
+
 void line_buffer_done(LineBuffer *b);

@@ -101,6 +101,10 @@ void channel_end(muster_channel *c, int error);
  * negative errno that ends the channel, or 1 at the end of the stream. */
 int channel_receive(muster_channel *c);
 
+/* From the loop: hands out all that has arrived, of a peer that has ended. Whoever inherited its end and writes
+ * on could go on for ever, so what is read is no more than what is there. */
+void channel_receive_rest(muster_channel *c);
+
 void channel_close_arrivals(muster_channel *c);
 
 /* Sends a line given in pieces, or puts what the socket does not take behind what waits. @fd is duplicated if

@@ -11,7 +11,9 @@
 #include "lib/channel-internal.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -196,4 +198,19 @@ int channel_receive(muster_channel *c) {
         if (end == 1 && line_buffer_partial(&c->in) && c->state == CHANNEL_OPEN)
                 return -EBADMSG;
         return end;
+}
+
+void channel_receive_rest(muster_channel *c) {
+        uint64_t end;
+        int queued;
+
+        if (c->state == CHANNEL_ENDED || ioctl(c->fd, SIOCINQ, &queued) < 0)
+                return;
+        muster_channel_ref(c);
+        end = line_buffer_received(&c->in) + (uint64_t) queued;
+        /* Each read gives what came up to the next descriptor. */
+        while (line_buffer_received(&c->in) < end && channel_receive(c) == 0)
+                if (c->state == CHANNEL_ENDED || channel_is_dropped(c))
+                        break;
+        muster_channel_unref(c);
 }

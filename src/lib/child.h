@@ -15,5 +15,5 @@ void child_terminate(muster_child *child);
 int child_spawn(sd_event *event, const muster_spawn_options *options, bool with_channel,
                 muster_child_exit_handler_t handler, void *userdata, muster_child **ret);
 
-/* Kills and reaps it at once, without a word to anybody. */
+/* Kills and reaps it at once, without a word to anybody: nobody is to hear of it, or ever would. */
 void child_give_up(muster_child *child);

@@ -352,10 +352,12 @@ static int copy_spawn_options(const muster_spawn_options *options, muster_spawn_
         return 0;
 }
 
-/* The parent did not get what it asked for: nobody would ever hear of the child. */
 void child_give_up(muster_child *child) {
+        child->exit = sd_event_source_disable_unref(child->exit);
         (void) child_signal(child, SIGKILL);
-        (void) waitid(P_PIDFD, (id_t) child->pidfd, &(siginfo_t){ 0 }, WEXITED);
+        while (!child->reaped && waitid(P_PIDFD, (id_t) child->pidfd, &(siginfo_t){ 0 }, WEXITED) < 0 &&
+                        errno == EINTR)
+                ;
         child->exited = child->reaped = true;
 }
 

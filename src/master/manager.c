@@ -29,7 +29,7 @@
 #include "basic/parse.h"
 #include "board/board.h"
 #include "master/notify.h"
-#include "master/restart.h"
+#include "basic/restart.h"
 #include "master/worker.h"
 
 /* STATUS is refreshed this often when there is no watchdog whose rhythm could be used. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The restart policy; see restart.h. */
 
-#include "master/restart.h"
+#include "basic/restart.h"
 
 #include "basic/macro.h"
 

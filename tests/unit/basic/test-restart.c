@@ -5,7 +5,7 @@
 
 #include <stdlib.h>
 
-#include "master/restart.h"
+#include "basic/restart.h"
 
 #define MSEC UINT64_C(1000)
 #define SEC  UINT64_C(1000000)
