@@ -108,7 +108,8 @@ int muster_cluster_stop(muster_cluster *cluster);
 /** How many workers have said that they serve, and have not been told to go. */
 unsigned muster_cluster_get_n_ready(const muster_cluster *cluster);
 
-/** Kills the workers that are left, without a word. NULL is allowed. Always returns NULL. */
+/** Kills the workers that are left, without a word. Not from a handler, but for "stopped". NULL is allowed.
+ * Always returns NULL. */
 muster_cluster *muster_cluster_free(muster_cluster *cluster);
 
 /** The number of its slot: 1 … */

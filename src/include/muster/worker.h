@@ -6,6 +6,9 @@
  * The worker's side of a cluster (muster/cluster.h): a process that is handed its listening sockets by its
  * primary, says when it is ready, and is told when to go.
  *
+ * When the primary dies the process also gets SIGTERM (see MUSTER_SPAWN_DIE_WITH_PARENT): block it, and add it
+ * to the loop (sd_event_add_signal(3)), to finish what is open first.
+ *
  * Handlers are called from the event loop. A worker belongs to its loop's thread.
  */
 
