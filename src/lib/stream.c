@@ -344,13 +344,19 @@ _public_ int muster_stream_write(muster_stream *stream, const void *data, size_t
         }
         size -= (size_t) n;
         r = reserve(stream, size);
-        if (r < 0)
+        if (r >= 0) {
+                memcpy(stream->queue + stream->queue_used, (const char *) data + n, size);
+                stream->queue_used += size;
+                stream->drain_due = true;
+                r = update(stream);
+        } else if (n == 0)
                 return r;
-        memcpy(stream->queue + stream->queue_used, (const char *) data + n, size);
-        stream->queue_used += size;
-        stream->drain_due = true;
-        r = update(stream);
-        return r < 0 ? r : 1;
+        if (r < 0) {
+                /* Some of it is out, and the rest will never be. */
+                end_writing(stream);
+                return r;
+        }
+        return 1;
 }
 
 _public_ int muster_stream_end(muster_stream *stream) {

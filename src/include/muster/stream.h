@@ -62,7 +62,8 @@ int muster_stream_resume(muster_stream *stream);
  *
  * Returns 0: all is in the pipe; 1: some of it waits, and "drained" will be called; or a negative errno, and
  * nothing of it is kept. -ENOBUFS: as much waits already as may, so wait for "drained"; -EPIPE: nobody reads,
- * or the writing side was ended; -EBADF: this stream is only for reading.
+ * or the writing side was ended; -EBADF: this stream is only for reading; -ENOMEM: if a part of it was written
+ * before, the writing side is ended.
  */
 int muster_stream_write(muster_stream *stream, const void *data, size_t size);
 
