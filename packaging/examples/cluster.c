@@ -3,6 +3,7 @@
  * Made with: cc cluster.c -o cluster $(pkg-config --cflags --libs muster)
  * GET /fail is an error that a worker should not live on with: its replacement is there before it goes. */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <muster/cluster.h>
 #include <muster/worker.h>
 #include <signal.h>
@@ -17,7 +18,7 @@ static sd_event *event;
 /* The workers' part. A real server would not wait for one client while others do. */
 static int on_connection(sd_event_source *s, int server, uint32_t revents, void *worker) {
         char request[4096], answer[128];
-        int fd = accept4(server, NULL, NULL, SOCK_CLOEXEC); /* fails when another worker was faster */
+        int fd = accept(server, NULL, NULL); /* fails when another worker was faster */
         ssize_t n = fd < 0 ? 0 : recv(fd, request, sizeof(request), 0);
 
         if (n > 0) {
@@ -28,9 +29,7 @@ static int on_connection(sd_event_source *s, int server, uint32_t revents, void 
                 if (fatal)
                         (void) muster_worker_retire(worker, "somebody asked for /fail");
         }
-        if (fd >= 0)
-                close(fd);
-        return 0;
+        return fd >= 0 ? close(fd) : 0;
 }
 
 static void on_server(muster_worker *worker, const char *name, int fd, void *userdata) {
@@ -64,35 +63,36 @@ static void on_stopped(muster_cluster *c, void *userdata) {
         (void) sd_event_exit(event, 0);
 }
 
-static int on_terminate(sd_event_source *s, const struct signalfd_siginfo *si, void *cluster) {
+static int on_sigterm(sd_event_source *s, const struct signalfd_siginfo *si, void *cluster) {
         return cluster ? muster_cluster_stop(cluster) : sd_event_exit(event, 0);
 }
 
-static int open_server(const char *port) {
-        struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((uint16_t) atoi(port)) };
+static int open_server(int port) {
+        struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((uint16_t) port) };
         int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
+        (void) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int));
         return bind(fd, (struct sockaddr *) &a, sizeof(a)) < 0 || listen(fd, SOMAXCONN) < 0 ? -1 : fd;
 }
 
 int main(int argc, char *argv[]) {
-        const muster_worker_handlers as_worker = { .size = sizeof(as_worker), .server = on_server,
-                .started = on_started, .retire = on_retire };
+        const muster_worker_handlers as_worker = { sizeof(as_worker), on_server, on_started, on_retire, NULL };
         const muster_cluster_handlers as_primary = { .size = sizeof(as_primary), .ready = on_ready,
                 .retiring = on_retiring, .exit = on_exit_of_worker, .stopped = on_stopped };
         muster_cluster *cluster = NULL;
         muster_worker *worker;
+        int port = argc > 1 ? atoi(argv[1]) : 8080, r;
         sigset_t set;
 
         setlinebuf(stdout);
-        sigemptyset(&set);
-        sigaddset(&set, SIGTERM);
-        if (sigprocmask(SIG_BLOCK, &set, NULL) < 0 || sd_event_new(&event) < 0)
+        if (sigemptyset(&set) < 0 || sigaddset(&set, SIGTERM) < 0 || sigprocmask(SIG_BLOCK, &set, NULL) < 0 ||
+                        sd_event_new(&event) < 0)
                 return EXIT_FAILURE;
-        if (muster_worker_from_environment(event, &as_worker, NULL, &worker) < 0 &&
-                        (muster_cluster_new(event, NULL, &as_primary, NULL, &cluster) < 0 ||
-                        muster_cluster_add_server(cluster, "http", open_server(argc > 1 ? argv[1] : "8080")) ||
-                        muster_cluster_start(cluster) < 0))
+        r = muster_worker_from_environment(event, &as_worker, NULL, &worker);
+        if (r == -ENXIO && muster_cluster_new(event, NULL, &as_primary, NULL, &cluster) >= 0 &&
+                        muster_cluster_add_server(cluster, "http", open_server(port)) >= 0)
+                r = muster_cluster_start(cluster);
+        if (r < 0 || sd_event_add_signal(event, NULL, SIGTERM, on_sigterm, cluster) < 0)
                 return EXIT_FAILURE;
-        return sd_event_add_signal(event, NULL, SIGTERM, on_terminate, cluster) < 0 ? 1 : sd_event_loop(event);
+        return sd_event_loop(event);
 }

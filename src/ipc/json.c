@@ -17,7 +17,8 @@ typedef struct Scanner {
         const char *p;
         const char *end;
         size_t depth;
-        uint64_t is_object[JSON_DEPTH_MAX / 64]; /* by level - 1 */
+        size_t depth_max;
+        uint64_t is_object[JSON_DEPTH_MAX / 64 + 1]; /* by level - 1 */
 } Scanner;
 
 /* Compilers make this what the machine has: SSE2, NEON, or plain words. */
@@ -138,7 +139,7 @@ static void skip_space(Scanner *s) {
 }
 
 static bool scan_open(Scanner *s, bool object) {
-        if (s->depth == JSON_DEPTH_MAX)
+        if (s->depth == s->depth_max)
                 return false;
         uint64_t bit = UINT64_C(1) << (s->depth % 64), *word = s->is_object + s->depth / 64;
         *word = object ? *word | bit : *word & ~bit;
@@ -215,8 +216,9 @@ static int scan_after_value(Scanner *s, JsonMember **member) {
         }
 }
 
-int json_scan(const char *text, size_t n, JsonMember *members, size_t n_members) {
-        Scanner s = { .p = text, .end = text + n }; /* the bits are set as levels open */
+static int scan(const char *text, size_t n, size_t depth_max, JsonMember *members, size_t n_members) {
+        /* The bits are set as levels open. */
+        Scanner s = { .p = text, .end = text + n, .depth_max = depth_max };
         JsonMember *member = NULL;
         bool object, first;
         int r = 1;
@@ -249,6 +251,14 @@ int json_scan(const char *text, size_t n, JsonMember *members, size_t n_members)
                 object = s.depth > 0 && in_object(&s);
         }
         return r;
+}
+
+int json_scan(const char *text, size_t n, JsonMember *members, size_t n_members) {
+        return scan(text, n, JSON_DEPTH_MAX, members, n_members);
+}
+
+int json_scan_frame(const char *text, size_t n, JsonMember *members, size_t n_members) {
+        return scan(text, n, JSON_DEPTH_MAX + 1, members, n_members);
 }
 
 bool json_span_is(JsonSpan value, const char *s) {

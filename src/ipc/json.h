@@ -30,6 +30,9 @@ typedef struct JsonMember {
  * Returns 0; or -EBADMSG, and then the members are undefined. */
 int json_scan(const char *text, size_t n, JsonMember *members, size_t n_members);
 
+/* The same for what a value may be wrapped in: one level more is allowed. */
+int json_scan_frame(const char *text, size_t n, JsonMember *members, size_t n_members);
+
 /* Whether the value is the string @s, written without escapes. */
 bool json_span_is(JsonSpan value, const char *s);
 

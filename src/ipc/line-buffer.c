@@ -12,8 +12,9 @@
 /* Enough for any short message, and what a socket usually has to give in one read. */
 #define BUFFER_SIZE (64 * 1024)
 
-/* A buffer that a long line has made larger is given back when that line is through. */
-static void shrink(LineBuffer *b) {
+/* Nothing is under way: begins at the front. A buffer that a long line has made larger is given back. */
+static void rewind_empty(LineBuffer *b) {
+        b->start = b->searched = b->used = 0;
         if (b->size <= BUFFER_SIZE)
                 return;
         free(b->data);
@@ -48,10 +49,8 @@ static int grow(LineBuffer *b) {
 int line_buffer_reserve(LineBuffer *b, char **ret_room, size_t *ret_size) {
         int r;
 
-        if (b->used == b->start) {
-                b->start = b->searched = b->used = 0;
-                shrink(b);
-        }
+        if (b->used == b->start)
+                rewind_empty(b);
         if (b->used - b->start > b->max_line)
                 return -EMSGSIZE;
         /* Moving costs little when what is moved is less than what was handed out. */
@@ -90,6 +89,8 @@ bool line_buffer_next(LineBuffer *b, char **ret_line, size_t *ret_n, uint64_t *r
 
         if (!feed) {
                 b->searched = b->used;
+                if (b->used == b->start)
+                        rewind_empty(b); /* and not with the next read, which may never come */
                 return false;
         }
         *feed = '\0';

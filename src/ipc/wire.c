@@ -72,8 +72,9 @@ int wire_parse(const char *line, size_t n, WireLine *ret) {
         int r;
 
         r = json_scan(line, n, members, ELEMENTSOF(members));
-        if (r < 0)
-                return r;
+        if (r < 0 && (json_scan_frame(line, n, members, ELEMENTSOF(members)) < 0 ||
+                                     !json_span_is(members[CMD].value, "NODE_HANDLE")))
+                return r; /* and not an envelope around what is as deep as it may be */
         if (json_span_is(members[CMD].value, "NODE_HANDLE"))
                 return parse_envelope(members[TYPE].value, members[MSG].value, ret);
 

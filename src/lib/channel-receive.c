@@ -108,7 +108,7 @@ static int read_once(muster_channel *c) {
         line_buffer_add(&c->in, (size_t) n);
         if (n_fds == 0)
                 return 0; /* or it was lost, MSG_CTRUNC, as we have no place for it: its envelope is empty */
-        if (n_fds > 1) {
+        if (n_fds > 1 || (mh.msg_flags & MSG_CTRUNC)) { /* there may have been a place for the first alone */
                 safe_close(fd);
                 return -EPROTO;
         }

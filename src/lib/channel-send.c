@@ -379,8 +379,10 @@ _public_ int muster_channel_send_full(muster_channel *channel, const char *json,
                 return -EMSGSIZE;
         if (json_scan(json, length, NULL, 0) < 0)
                 return -EBADMSG;
-        if (!list_empty(&channel->waiting) && channel->queued_bytes + length > channel->max_queue_bytes)
+        if (!list_empty(&channel->waiting) && channel->queued_bytes + length > channel->max_queue_bytes) {
+                channel->drain_due = true; /* what waits may be acknowledgements alone */
                 return -ENOBUFS;
+        }
         return send_checked(channel, json, length, fd, type, handler, userdata);
 }
 

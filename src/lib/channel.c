@@ -70,6 +70,7 @@ void channel_end(muster_channel *c, int error) {
         c->state = CHANNEL_ENDED;
         io_watch_done(&c->io);
         c->retry = sd_event_source_disable_unref(c->retry);
+        c->pending = sd_event_source_disable_unref(c->pending); /* all is told here */
         c->fd = safe_close(c->fd);
         line_buffer_done(&c->in);
         channel_close_arrivals(c);

@@ -117,7 +117,13 @@ static int open_journal(Stdio *s, const char *identifier, size_t n_listed) {
         return 0;
 }
 
-static int open_all(Stdio *s, const muster_spawn_options *o, int with_channel) {
+static bool is_shared(int kind) {
+        return kind == MUSTER_STDIO_INHERIT || kind == MUSTER_STDIO_FD;
+}
+
+/* The caller's own descriptors (@shared) come first: what is opened for the others may get a number that the
+ * caller does not have. */
+static int open_some(Stdio *s, const muster_spawn_options *o, int with_channel, bool shared) {
         static const muster_stdio ipc = { .kind = MUSTER_STDIO_IPC };
         const muster_stdio rest = { .kind = (o->flags & MUSTER_SPAWN_DETACHED) && !o->stdio
                                                             ? MUSTER_STDIO_IGNORE
@@ -129,10 +135,21 @@ static int open_all(Stdio *s, const muster_spawn_options *o, int with_channel) {
 
                 if (!listed && !channel && o->journal_identifier && i >= STDOUT_FILENO)
                         continue;
-                r = open_place(s, i, channel ? &ipc : listed ? o->stdio + i : &rest, listed);
+                const muster_stdio *wanted = channel ? &ipc : listed ? o->stdio + i : &rest;
+                r = is_shared(wanted->kind) == shared ? open_place(s, i, wanted, listed) : 0;
                 if (r < 0)
                         return r;
         }
+        return 0;
+}
+
+static int open_all(Stdio *s, const muster_spawn_options *o, int with_channel) {
+        int r = open_some(s, o, with_channel, /* shared= */ true);
+
+        if (r >= 0)
+                r = open_some(s, o, with_channel, /* shared= */ false);
+        if (r < 0)
+                return r;
         return o->journal_identifier ? open_journal(s, o->journal_identifier, o->n_stdio) : 0;
 }
 

@@ -174,7 +174,7 @@ int cluster_worker_start(Slot *slot, muster_cluster_worker **ret) {
                 r = muster_channel_set_handlers(muster_child_get_channel(w->child), &handlers, w);
         if (r >= 0)
                 r = send_servers(w);
-        if (r < 0)
+        if (r < 0 && r != -EPIPE) /* it was started, and has ended already: its exit is on the way to us */
                 return r;
         set_deadline(w, slot->cluster->start_timeout_usec);
         list_append(&slot->workers, &w->node);

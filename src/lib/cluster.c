@@ -191,6 +191,7 @@ static int copy_cluster_options(muster_cluster *c, const muster_cluster_options 
                 .backoff_min_usec = o->backoff_min_usec ? o->backoff_min_usec : BACKOFF_MIN_DEFAULT,
                 .backoff_max_usec = o->backoff_max_usec ? o->backoff_max_usec : BACKOFF_MAX_DEFAULT,
         };
+        muster_assert_return(c->restart.backoff_min_usec <= c->restart.backoff_max_usec, -EINVAL);
         return 0;
 }
 

@@ -41,7 +41,6 @@ int string_list_of_arguments(char ***ret) {
 
         if (!f)
                 return -errno;
-        /* No file ends before its only NUL, so all of it is one "line" of what never occurs in it. */
         for (;;) {
                 char *larger = realloc(text, size + BUFSIZ + 1);
                 if (!larger)

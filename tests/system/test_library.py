@@ -20,7 +20,7 @@ def programs(suite, packages):
         build_tree(suite),
         ['sh', '-ec', f'dpkg -i /packages/libmuster*.deb;'
                       f'for source in {EXAMPLES}/cluster.c /tests/spawn.c; do'
-                      '  cc -Wall -Wextra -Werror -Wno-unused-parameter -D_GNU_SOURCE $source'
+                      '  cc -Wall -Wextra -Werror -Wno-unused-parameter $source'
                       '     $(pkg-config --cflags --libs muster) -o /programs/$(basename $source .c);'
                       'done'],
         {packages.directory: '/packages', TOP / 'tests/system': '/tests', directory: '/programs'})

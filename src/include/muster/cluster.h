@@ -61,7 +61,8 @@ typedef struct muster_cluster_handlers {
         /** A worker asked to go; its replacement is being started. @reason may be empty. */
         void (*retiring)(muster_cluster *cluster, muster_cluster_worker *worker, const char *reason,
                         void *userdata);
-        /** A worker has ended; @code and @status as for muster_child_exit_handler_t. */
+        /** A worker has ended; @code and @status as for muster_child_exit_handler_t. Its replacement may have
+         * been started, and be ready, before. */
         void (*exit)(muster_cluster *cluster, muster_cluster_worker *worker, int code, int status,
                         void *userdata);
         /** A worker cannot be started (a negative errno); it is tried again after a pause. */
@@ -81,8 +82,8 @@ typedef struct muster_cluster_handlers {
  *
  * @options, @handlers  copied, strings too; either may be NULL
  *
- * Returns 0 or a negative errno; -EINVAL: a wrong size, too many workers; -E2BIG: a member that this version
- * does not know is set.
+ * Returns 0 or a negative errno; -EINVAL: a wrong size, too many workers, a first pause above the longest;
+ * -E2BIG: a member that this version does not know is set.
  */
 int muster_cluster_new(sd_event *event, const muster_cluster_options *options,
                 const muster_cluster_handlers *handlers, void *userdata, muster_cluster **ret);

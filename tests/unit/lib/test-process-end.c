@@ -1,0 +1,603 @@
+/* SPDX-License-Identifier: MIT */
+/* How children end: exit and close, groups, time limits, parents that die; and what is left behind. What they
+ * start with is in test-spawn-options.c. */
+
+#include "spawn.h"
+
+#include <dirent.h>
+#include <pthread.h>
+#include <pty.h>
+#include <sys/prctl.h>
+#include <sys/sysmacros.h>
+
+static char report_path[64];
+
+static const muster_stdio pipes[] = {
+        { .kind = MUSTER_STDIO_PIPE },
+        { .kind = MUSTER_STDIO_PIPE },
+        { .kind = MUSTER_STDIO_PIPE },
+        { .kind = MUSTER_STDIO_PIPE },
+};
+
+/* A line is read from stdin: the child ends when its parent wants. */
+static muster_spawn_options options_piped(const char *command, size_t n_stdio) {
+        muster_spawn_options o = options_shell(command);
+
+        o.stdio = pipes;
+        o.n_stdio = n_stdio;
+        return o;
+}
+
+/* The pid that the child prints, as a pidfd. */
+static int heard_pidfd(Heard *h) {
+        run_until(strchr(h->text, '\n'));
+        return pidfd_of((pid_t) atoi(h->text));
+}
+
+static int setup(void **state) {
+        snprintf(report_path, sizeof(report_path), "/tmp/test-process-end-%d", getpid());
+        setenv("REPORT", report_path, 1);
+        return setup_event(state);
+}
+
+static int teardown(void **state) {
+        (void) unlink(report_path);
+        return teardown_event(state);
+}
+
+/*
+ * Exit and close
+ */
+
+/* The exit comes at the exit, the close when the last who has a pipe has closed it; each once. */
+static void test_close_waits_for_pipes(void **state) {
+        muster_spawn_options o = options_piped("sleep 1000 & echo $!", 2);
+        Heard h;
+        Ended e;
+
+        muster_child *child = start(&o, &e);
+        hear(muster_child_get_stream(child, 1), &h);
+        int grandchild = heard_pidfd(&h);
+        run_until(e.exits);
+        run_what_is_due();
+        assert_false(has_ended(grandchild));
+        assert_int_equal(h.ends, 0);
+        assert_int_equal(e.closes, 0);
+        assert_int_equal(kill(atoi(h.text), SIGKILL), 0);
+        run_until(e.closes);
+        run_what_is_due();
+        assert_int_equal(h.ends, 1);
+        assert_int_equal(e.exits, 1);
+        assert_int_equal(e.closes, 1);
+        close(grandchild);
+        muster_child_unref(child);
+}
+
+/* Pipes that end before the exit do not bring the close early. */
+static void test_close_after_exit(void **state) {
+        muster_spawn_options o = options_piped("exec >&- 2>&-; read line; exit 5", 3);
+        Heard h[2];
+        Ended e;
+
+        muster_child *child = start(&o, &e);
+        hear(muster_child_get_stream(child, 1), h);
+        hear(muster_child_get_stream(child, 2), h + 1);
+        run_until(h[0].ends && h[1].ends);
+        run_what_is_due();
+        assert_int_equal(e.exits + e.closes, 0);
+        assert_int_equal(muster_stream_write(muster_child_get_stream(child, 0), "\n", 1), 0);
+        run_until(e.closes);
+        assert_int_equal(e.status, 5);
+        muster_child_unref(child);
+}
+
+/* Pipes and a channel that nobody reads do not keep the close away. */
+static void test_close_without_readers(void **state) {
+        muster_spawn_options o = options_shell("echo unread; echo unread >&2; echo unread >&3; echo '\"unread\"' >&4");
+        Ended e;
+
+        o.stdio = (const muster_stdio[]){ pipes[0], pipes[1], pipes[2], pipes[3], { .kind = MUSTER_STDIO_IPC } };
+        o.n_stdio = 5;
+        muster_child *child = start(&o, &e);
+        run_until(e.closes);
+        assert_int_equal(e.status, 0);
+        run_what_is_due();
+        assert_int_equal(e.closes, 1);
+        muster_child_unref(child);
+}
+
+/* Started and ended before it is watched: the pipes still have all of it. */
+static void test_attach_late(void **state) {
+        muster_spawn_options o = options_piped("echo early; echo $$ >&2", 3);
+        muster_child *child;
+        Heard h[2];
+        Ended e = { 0 };
+
+        assert_int_equal(muster_spawn(NULL, &o, on_exit_noted, &e, &child), 0);
+        assert_int_equal(muster_child_set_close_handler(child, on_close_noted), 0);
+        hear(muster_child_get_stream(child, 1), h);
+        int pidfd = pidfd_of(muster_child_get_pid(child));
+        wait_for_end(pidfd);
+        close(pidfd);
+        assert_int_equal(sd_event_run(event, 0), 0);
+        assert_int_equal(muster_child_attach(child, event), 0);
+        assert_int_equal(muster_child_attach(child, event), -EBUSY);
+        hear(muster_child_get_stream(child, 2), h + 1);
+        run_until(e.closes);
+        assert_string_equal(h[0].text, "early\n");
+        assert_int_equal(atoi(h[1].text), muster_child_get_pid(child));
+        assert_int_equal(muster_child_attach(child, event), -ESRCH);
+        muster_child_unref(child);
+}
+
+static void on_exit_unref(muster_child *child, int code, int status, void *userdata) {
+        on_exit_noted(child, code, status, userdata);
+        muster_child_unref(child);
+}
+
+static void on_close_unref(muster_child *child, void *userdata) {
+        on_close_noted(child, userdata);
+        muster_child_unref(child);
+}
+
+/* The last reference may go in the exit handler; no close follows, and nobody is left over. */
+static void test_unref_in_exit_handler(void **state) {
+        static const uint64_t flags[] = { 0, MUSTER_SPAWN_PROCESS_GROUP };
+
+        for (size_t i = 0; i < ELEMENTSOF(flags); i++) {
+                muster_spawn_options o = options_piped("echo; sleep 1000 & echo $!; echo", 4);
+                muster_child *child;
+                Ended e = { 0 };
+                Heard h;
+
+                o.flags |= flags[i];
+                assert_int_equal(muster_spawn(event, &o, on_exit_unref, &e, &child), 0);
+                assert_int_equal(muster_child_set_close_handler(child, on_close_noted), 0);
+                muster_stream *stream = muster_stream_ref(muster_child_get_stream(child, 1));
+                hear(stream, &h);
+                run_until(e.exits);
+                run_what_is_due();
+                assert_int_equal(e.closes, 0);
+                assert_false(has_children());
+                /* the stream of its own reference lives on */
+                run_until(strlen(h.text) > 3);
+                assert_int_equal(kill(atoi(h.text + 1), SIGKILL), 0);
+                run_until(h.ends);
+                muster_stream_unref(stream);
+        }
+}
+
+static void test_unref_in_close_handler(void **state) {
+        muster_spawn_options o = options_piped("echo", 4);
+        muster_child *child;
+        Ended e = { 0 };
+
+        o.flags |= MUSTER_SPAWN_PROCESS_GROUP;
+        assert_int_equal(muster_spawn(event, &o, on_exit_noted, &e, &child), 0);
+        assert_int_equal(muster_child_set_close_handler(child, on_close_unref), 0);
+        run_until(e.closes);
+        run_what_is_due();
+        assert_int_equal(e.closes, 1);
+        assert_false(has_children());
+}
+
+/*
+ * Groups
+ */
+
+static int group_in_close;
+
+static void on_close_kill_group(muster_child *child, void *userdata) {
+        on_close_noted(child, userdata);
+        group_in_close = muster_child_kill_group(child, SIGTERM);
+}
+
+/* The group dies with all its members, also when the leader has gone before; its number is safe until the
+ * close handler has returned. */
+static void test_kill_group(void **state) {
+        muster_spawn_options o = options_piped("sleep 1000 & echo $!; read line", 2);
+        Heard h;
+        Ended e;
+
+        o.flags |= MUSTER_SPAWN_PROCESS_GROUP;
+        for (int leader_first = 0; leader_first < 2; leader_first++) {
+                muster_child *child = start(&o, &e);
+                assert_int_equal(muster_child_set_close_handler(child, on_close_kill_group), 0);
+                hear(muster_child_get_stream(child, 1), &h);
+                int grandchild = heard_pidfd(&h);
+                assert_int_equal(getpgid(atoi(h.text)), muster_child_get_pid(child));
+                if (leader_first) {
+                        assert_int_equal(muster_stream_end(muster_child_get_stream(child, 0)), 0);
+                        run_until(e.exits);
+                        assert_int_equal(muster_child_kill(child, SIGTERM), -ESRCH);
+                }
+                assert_int_equal(muster_child_kill_group(child, SIGTERM), 0);
+                wait_for_end(grandchild);
+                close(grandchild);
+                group_in_close = 1;
+                run_until(e.closes);
+                assert_int_equal(e.code, leader_first ? CLD_EXITED : CLD_KILLED);
+                assert_int_equal(group_in_close, 0);
+                assert_int_equal(muster_child_kill_group(child, SIGTERM), -ESRCH);
+                assert_false(has_children());
+                muster_child_unref(child);
+        }
+}
+
+/* Who leads no group is told so: the caller's own group is never hit. */
+static void test_kill_no_group(void **state) {
+        muster_spawn_options o = options_piped("read line", 1);
+        Ended e;
+
+        muster_child *child = start(&o, &e);
+        assert_int_equal(muster_child_kill_group(child, SIGTERM), -EINVAL);
+        assert_int_equal(muster_child_kill(child, _NSIG), -EINVAL);
+        assert_int_equal(getpgid(muster_child_get_pid(child)), getpgrp());
+        assert_int_equal(muster_child_kill(child, SIGKILL), 0);
+        run_until(e.closes);
+        assert_int_equal(e.code, CLD_KILLED);
+        assert_int_equal(e.status, SIGKILL);
+        muster_child_unref(child);
+}
+
+/*
+ * Time limits
+ */
+
+/* Over its time, it gets the signal that was chosen; in time, it does not. */
+static void test_time_limit(void **state) {
+        static const int signals[] = { 0, SIGINT, SIGUSR1, SIGKILL };
+        Ended e;
+
+        for (size_t i = 0; i < ELEMENTSOF(signals); i++) {
+                muster_spawn_options o = options_piped("exec sleep 1000", 1);
+
+                o.timeout_usec = 1000;
+                o.kill_signal = signals[i];
+                muster_child *child = start(&o, &e);
+                assert_int_equal(muster_child_is_timed_out(child), 0);
+                run_until(e.closes);
+                assert_int_equal(e.code, CLD_KILLED);
+                assert_int_equal(e.status, signals[i] ? signals[i] : SIGTERM);
+                assert_int_equal(muster_child_is_timed_out(child), 1);
+                muster_child_unref(child);
+        }
+        muster_spawn_options o = options_piped("exit 3", 1);
+        o.timeout_usec = PATIENCE_USEC;
+        muster_child *child = start(&o, &e);
+        run_until(e.closes);
+        assert_int_equal(e.status, 3);
+        assert_int_equal(muster_child_is_timed_out(child), 0);
+        muster_child_unref(child);
+}
+
+/* The time begins when it is watched. */
+static void test_time_limit_late(void **state) {
+        muster_spawn_options o = options_piped("read line; exit 3", 1);
+        muster_child *child;
+        Ended e = { 0 };
+
+        o.timeout_usec = 1;
+        assert_int_equal(muster_spawn(NULL, &o, on_exit_noted, &e, &child), 0);
+        assert_int_equal(muster_child_set_close_handler(child, on_close_noted), 0);
+        run_what_is_due();
+        assert_int_equal(muster_child_is_timed_out(child), 0);
+        assert_int_equal(muster_child_kill(child, 0), 0);
+        assert_int_equal(muster_child_attach(child, event), 0);
+        run_until(e.closes);
+        assert_int_equal(muster_child_is_timed_out(child), 1);
+        assert_int_equal(e.status, SIGTERM);
+        muster_child_unref(child);
+}
+
+/* Who ignores the signal is killed 5 seconds later: the child, and what is left of a group without its leader;
+ * not what is outside of the group. */
+static void test_time_limit_ignored(void **state) {
+        muster_spawn_options alone = options_piped("trap '' TERM; echo; exec sleep 1000", 2);
+        muster_spawn_options group = options_piped("(trap '' TERM; exec sleep 1000 >/dev/null) & echo $!;"
+                                                   "setsid sleep 1000 >/dev/null & echo $!; read line", 2);
+        Ended ends[2];
+        Heard h[2];
+        uint64_t begin, now;
+
+        alone.timeout_usec = group.timeout_usec = 200 * 1000;
+        group.flags |= MUSTER_SPAWN_PROCESS_GROUP;
+        muster_child *a = start(&alone, ends), *b = start(&group, ends + 1);
+        hear(muster_child_get_stream(a, 1), h);
+        hear(muster_child_get_stream(b, 1), h + 1);
+        run_until(strchr(h[1].text, '\n') && strchr(strchr(h[1].text, '\n') + 1, '\n'));
+        int inside = pidfd_of((pid_t) atoi(h[1].text));
+        pid_t outside = (pid_t) atoi(strchr(h[1].text, '\n') + 1);
+
+        run_until(muster_child_is_timed_out(a));
+        assert_int_equal(sd_event_now(event, CLOCK_MONOTONIC, &begin), 0);
+        run_until(ends[0].closes);
+        assert_int_equal(sd_event_now(event, CLOCK_MONOTONIC, &now), 0);
+        assert_true(now - begin >= 4900 * UINT64_C(1000));
+        assert_true(now - begin < 15 * UINT64_C(1000000));
+        assert_int_equal(ends[0].code, CLD_KILLED);
+        assert_int_equal(ends[0].status, SIGKILL);
+        run_until(ends[1].closes);
+        assert_int_equal(ends[1].status, SIGTERM);
+        assert_int_equal(kill(outside, SIGKILL), 0);
+        assert_true(has_ended(inside) || !"the group has outlived its time");
+        close(inside);
+        muster_child_unref(a);
+        muster_child_unref(b);
+}
+
+/*
+ * Parents that die
+ */
+
+typedef struct Spawner {
+        muster_spawn_options options;
+        muster_child *child;
+        int r;
+} Spawner;
+
+static void *spawn_and_end(void *userdata) {
+        Spawner *s = userdata;
+
+        s->r = muster_spawn(NULL, &s->options, NULL, NULL, &s->child);
+        return NULL;
+}
+
+static int status_of(const muster_child *child) {
+        siginfo_t si;
+
+        assert_int_equal(waitid(P_PID, (id_t) muster_child_get_pid(child), &si, WEXITED), 0);
+        assert_int_equal(si.si_code, CLD_KILLED);
+        return si.si_status;
+}
+
+static muster_child *spawn_in_thread(uint64_t flags) {
+        Spawner s = { .options = MUSTER_SPAWN_OPTIONS_INIT };
+        pthread_t thread;
+
+        s.options.program = "sleep";
+        s.options.argv = STRINGS("sleep", "1000");
+        s.options.flags = flags;
+        s.options.uid = s.options.gid = 65534;
+        assert_int_equal(pthread_create(&thread, NULL, spawn_and_end, &s), 0);
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        assert_int_equal(s.r, 0);
+        return s.child;
+}
+
+/* The parent that it dies with is a thread: it gets SIGTERM when that ends, while the process lives on. */
+static void test_die_with_thread(void **state) {
+        muster_child *lives = spawn_in_thread(0);
+        muster_child *dies = spawn_in_thread(MUSTER_SPAWN_DIE_WITH_PARENT);
+
+        assert_int_equal(status_of(dies), SIGTERM);
+        muster_child_unref(dies);
+        if (getuid() == 0) { /* also when it is another user's */
+                dies = spawn_in_thread(MUSTER_SPAWN_DIE_WITH_PARENT | MUSTER_SPAWN_SET_UID | MUSTER_SPAWN_SET_GID);
+                assert_int_equal(status_of(dies), SIGTERM);
+                muster_child_unref(dies);
+        }
+        assert_int_equal(muster_child_kill(lives, SIGKILL), 0);
+        assert_int_equal(status_of(lives), SIGKILL);
+        muster_child_unref(lives);
+}
+
+/* Reports how it is detached, to $REPORT, then stays. */
+static int child_detached(void) {
+        char cwd[256] = "?", text[512];
+        int nulls = 0;
+
+        for (int fd = 0; fd < 3; fd++) {
+                struct stat st;
+                nulls += fstat(fd, &st) == 0 && st.st_rdev == makedev(1, 3);
+        }
+        int tty = open("/dev/tty", O_RDWR | O_CLOEXEC);
+        int error = tty < 0 ? errno : 0;
+        int n = snprintf(text, sizeof(text), "%d %d %s %d %d", getsid(0) == getpid(), getpgrp() == getpid(),
+                        getcwd(cwd, sizeof(cwd)), nulls, error);
+        int out = open(getenv("REPORT"), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        return write(out, text, (size_t) n) == n && kill(atoi(getenv("WAKE")), SIGUSR1) == 0 ? pause() : 1;
+}
+
+/* Leads a session with a terminal, starts a detached child and one that is not, and dies when the first has
+ * written its report. */
+static int start_in_session(int *told) {
+        muster_spawn_options o = MUSTER_SPAWN_OPTIONS_INIT;
+        muster_child *detached, *attached;
+        char wake[16];
+        sigset_t set;
+        int signal;
+
+        sigemptyset(&set);
+        sigaddset(&set, SIGUSR1);
+        sigprocmask(SIG_BLOCK, &set, NULL);
+        snprintf(wake, sizeof(wake), "%d", getpid());
+        setenv("WAKE", wake, 1);
+        o.program = "sleep";
+        o.argv = STRINGS("sleep", "1000");
+        CHECK(muster_spawn(NULL, &o, NULL, NULL, &attached) == 0);
+        o.program = "/proc/self/exe";
+        o.argv = STRINGS("test", "detached");
+        o.flags = MUSTER_SPAWN_DETACHED;
+        CHECK(muster_spawn(NULL, &o, NULL, NULL, &detached) == 0);
+        CHECK(sigwait(&set, &signal) == 0);
+        const pid_t pids[] = { muster_child_get_pid(detached), muster_child_get_pid(attached) };
+        return write(told[1], pids, sizeof(pids)) == sizeof(pids) ? 0 : __LINE__;
+}
+
+/* A detached child has a session of its own without a terminal, and is not hit by the hang-up with which the
+ * session of its parent ends. */
+static void test_detached_survives(void **state) {
+        _cleanup_free_ char *text = NULL;
+        int told[2], terminal, status;
+        pid_t pids[2];
+
+        assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+        assert_int_equal(pipe2(told, O_CLOEXEC), 0);
+        pid_t leader = forkpty(&terminal, NULL, NULL, NULL);
+        assert_true(leader >= 0);
+        if (leader == 0)
+                _exit(start_in_session(told));
+        assert_int_equal(read(told[0], pids, sizeof(pids)), sizeof(pids));
+        assert_int_equal(waitpid(leader, &status, 0), leader);
+        assert_int_equal(status, 0);
+        assert_int_equal(waitpid(pids[1], &status, 0), pids[1]);
+        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGHUP);
+
+        assert_int_equal(waitpid(pids[0], &status, WNOHANG), 0); /* ours now, and alive */
+        assert_int_equal(kill(pids[0], SIGKILL), 0);
+        assert_int_equal(waitpid(pids[0], &status, 0), pids[0]);
+        assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 0), 0);
+        assert_int_equal(read_small_file(AT_FDCWD, report_path, 512, &text), 0);
+        char expected[64];
+        snprintf(expected, sizeof(expected), "1 1 / 3 %d", ENXIO);
+        assert_string_equal(text, expected);
+        close(terminal);
+        close(told[0]);
+        close(told[1]);
+}
+
+/* What @stdio and @cwd say holds for a detached child too; its group can be killed. */
+static void test_detached_options(void **state) {
+        muster_spawn_options o = options_piped("pwd; sleep 1000 & echo $!; wait", 2);
+        Heard h;
+        Ended e;
+
+        o.flags |= MUSTER_SPAWN_DETACHED | MUSTER_SPAWN_PROCESS_GROUP;
+        o.cwd = "/usr";
+        muster_child *child = start(&o, &e);
+        hear(muster_child_get_stream(child, 1), &h);
+        run_until(strlen(h.text) > strlen("/usr\n") && strchr(h.text + strlen("/usr\n"), '\n'));
+        assert_int_equal(strncmp(h.text, "/usr\n", strlen("/usr\n")), 0);
+        int grandchild = pidfd_of((pid_t) atoi(h.text + strlen("/usr\n")));
+        assert_int_equal(getsid(muster_child_get_pid(child)), muster_child_get_pid(child));
+        assert_int_equal(muster_child_kill_group(child, SIGKILL), 0);
+        wait_for_end(grandchild);
+        close(grandchild);
+        run_until(e.closes);
+        muster_child_unref(child);
+}
+
+/*
+ * What is left behind
+ */
+
+/* Neither a handler for SIGCHLD is installed nor anything blocked; the caller's handler hears what it would
+ * hear anyway. */
+static void test_sigchld_untouched(void **state) {
+        muster_spawn_options o = options_piped("exit 3", 3);
+        struct sigaction before, after;
+        sigset_t mask[2];
+        Ended e;
+
+        assert_int_equal(sigaction(SIGCHLD, NULL, &before), 0);
+        assert_int_equal(sigprocmask(SIG_SETMASK, NULL, mask), 0);
+        muster_child *child = start(&o, &e);
+        assert_int_equal(sigprocmask(SIG_SETMASK, NULL, mask + 1), 0);
+        assert_memory_equal(mask, mask + 1, sizeof(*mask));
+        run_until(e.closes);
+        muster_child_unref(child);
+        assert_int_equal(sigaction(SIGCHLD, NULL, &after), 0);
+        assert_int_equal(sigprocmask(SIG_SETMASK, NULL, mask + 1), 0);
+        assert_ptr_equal(before.sa_handler, after.sa_handler);
+        assert_memory_equal(mask, mask + 1, sizeof(*mask));
+}
+
+/* A caller that has its children reaped by the kernel loses their status, not their end. */
+static void test_sigchld_ignored(void **state) {
+        static const uint64_t flags[] = { 0, MUSTER_SPAWN_PROCESS_GROUP };
+
+        for (size_t i = 0; i < ELEMENTSOF(flags); i++) {
+                muster_spawn_options o = options_piped("exit 3", 3);
+                Ended e;
+
+                o.flags |= flags[i];
+                signal(SIGCHLD, SIG_IGN);
+                muster_child *child = start(&o, &e);
+                run_until(e.closes);
+                muster_child *none = NULL;
+                o.flags = 0;
+                o.program = "/nonexistent";
+                int r = muster_spawn(event, &o, NULL, NULL, &none);
+                signal(SIGCHLD, SIG_DFL);
+                assert_int_equal(e.exits, 1);
+                assert_int_equal(muster_child_kill(child, SIGKILL), -ESRCH);
+                assert_int_equal(r, -ENOENT);
+                assert_null(none);
+                muster_child_unref(child);
+        }
+}
+
+static int count_descriptors(void) {
+        DIR *d = opendir("/proc/self/fd");
+        int n = 0;
+
+        assert_non_null(d);
+        while (readdir(d))
+                n++;
+        closedir(d);
+        return n;
+}
+
+/* 200 children of all sorts, and as many that could not start, leave no descriptor and no zombie behind. */
+static void test_nothing_left(void **state) {
+        const muster_stdio stdio[] = { pipes[0], pipes[1], { .kind = MUSTER_STDIO_IGNORE }, pipes[3],
+                { .kind = MUSTER_STDIO_IPC }, { .kind = MUSTER_STDIO_FD, .fd = STDERR_FILENO } };
+        muster_stdio broken[ELEMENTSOF(stdio)];
+        int before = 0;
+
+        memcpy(broken, stdio, sizeof(stdio));
+        broken[5].fd = 3000;
+        for (int i = 0; i < 200; i++) {
+                muster_spawn_options o = options_shell("echo x; echo y >&3");
+                muster_child *child, *none = NULL;
+                Ended e;
+
+                if (i == 1) /* the first time, the loop has its own to open */
+                        before = count_descriptors();
+                o.flags |= i % 3 == 0 ? MUSTER_SPAWN_PROCESS_GROUP : i % 3 == 1 ? MUSTER_SPAWN_DETACHED : 0;
+                o.stdio = stdio;
+                o.n_stdio = ELEMENTSOF(stdio);
+                child = start(&o, &e);
+                if (i % 2 == 0)
+                        run_until(e.closes);
+                else
+                        run_until(e.exits);
+                muster_child_unref(child);
+
+                o.flags = 0;
+                o.program = "/nonexistent";
+                assert_int_equal(muster_spawn(event, &o, NULL, NULL, &none), -ENOENT);
+                o.stdio = broken;
+                assert_int_equal(muster_spawn(event, &o, NULL, NULL, &none), -EBADF);
+                assert_null(none);
+        }
+        assert_int_equal(count_descriptors(), before);
+        assert_false(has_children());
+}
+
+int main(int argc, char *argv[]) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_close_waits_for_pipes),
+                cmocka_unit_test(test_close_after_exit),
+                cmocka_unit_test(test_close_without_readers),
+                cmocka_unit_test(test_attach_late),
+                cmocka_unit_test(test_unref_in_exit_handler),
+                cmocka_unit_test(test_unref_in_close_handler),
+                cmocka_unit_test(test_kill_group),
+                cmocka_unit_test(test_kill_no_group),
+                cmocka_unit_test(test_time_limit),
+                cmocka_unit_test(test_time_limit_late),
+                cmocka_unit_test(test_time_limit_ignored),
+                cmocka_unit_test(test_die_with_thread),
+                cmocka_unit_test(test_detached_survives),
+                cmocka_unit_test(test_detached_options),
+                cmocka_unit_test(test_sigchld_untouched),
+                cmocka_unit_test(test_sigchld_ignored),
+                cmocka_unit_test(test_nothing_left),
+        };
+
+        if (argc > 1)
+                return child_detached();
+        return cmocka_run_group_tests(tests, setup, teardown);
+}
