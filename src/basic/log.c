@@ -25,9 +25,13 @@ static struct {
         int max_level;
         bool to_journal;
         bool colour;
+        int copy_fd;
+        int copy_max_level;
+        bool copy_colour;
 } log_state = {
         .context.program = "muster",
         .max_level = LOG_INFO,
+        .copy_fd = -EBADF,
 };
 
 static const char *const level_names[] = {
@@ -69,12 +73,22 @@ bool log_stderr_is_journal(void) {
                st.st_dev == dev && st.st_ino == ino;
 }
 
+static bool is_coloured(int fd) {
+        return isatty(fd) && !getenv("NO_COLOR");
+}
+
+void log_copy_to(int fd, int max_level) {
+        log_state.copy_fd = fd;
+        log_state.copy_max_level = max_level;
+        log_state.copy_colour = fd >= 0 && is_coloured(fd);
+}
+
 void log_open(const LogContext *context) {
         const char *level = getenv("MUSTER_LOG_LEVEL");
 
         log_state.context = *context;
         log_state.to_journal = log_stderr_is_journal();
-        log_state.colour = isatty(STDERR_FILENO) && !getenv("NO_COLOR");
+        log_state.colour = is_coloured(STDERR_FILENO);
         if (level) {
                 int l = log_level_from_string(level);
                 if (l >= 0)
@@ -136,12 +150,12 @@ static int write_journal(int level, int error, const char *file, int line, const
         return sd_journal_sendv(f.iov, f.n);
 }
 
-static void write_stderr(int level, const char *message) {
+static void write_line(int fd, bool colour, int level, const char *message) {
         const LogContext *c = &log_state.context;
         const char *on = "", *off = "";
         char who[64] = "";
 
-        if (log_state.colour && level <= LOG_NOTICE) {
+        if (colour && level <= LOG_NOTICE) {
                 on = level <= LOG_ERR ? "\033[1;31m" : level == LOG_WARNING ? "\033[1;33m" : "\033[1m";
                 off = "\033[0m";
         }
@@ -151,7 +165,7 @@ static void write_stderr(int level, const char *message) {
                 snprintf(who, sizeof(who), " %s", c->app);
 
         /* One write: lines of several processes on one terminal do not mix. */
-        dprintf(STDERR_FILENO, "%s%s[%d]: %s%s%s\n", c->program, who, getpid(), on, message, off);
+        dprintf(fd, "%s%s[%d]: %s%s%s\n", c->program, who, getpid(), on, message, off);
 }
 
 int log_internal(int level, int error, const char *file, int line, const char *func, const LogEvent *event,
@@ -173,7 +187,9 @@ int log_internal(int level, int error, const char *file, int line, const char *f
 
         if (!log_state.to_journal ||
                         write_journal(level, error, file, line, func, event ? event : &nothing, buf) < 0)
-                write_stderr(level, buf + sizeof(field) - 1);
+                write_line(STDERR_FILENO, log_state.colour, level, buf + sizeof(field) - 1);
+        if (log_state.copy_fd >= 0 && level <= log_state.copy_max_level)
+                write_line(log_state.copy_fd, log_state.copy_colour, level, buf + sizeof(field) - 1);
         errno = saved;
         return error;
 }

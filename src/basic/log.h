@@ -40,6 +40,10 @@ void log_open(const LogContext *context);
 /* Whether stderr is a stream of the journal, by the test of systemd.exec(5), $JOURNAL_STREAM. */
 bool log_stderr_is_journal(void);
 
+/* Messages of @max_level and more severe go to @fd too, as lines like on stderr; -EBADF: no more. Of a start
+ * in the background the caller learns in this way. @fd is borrowed. */
+void log_copy_to(int fd, int max_level);
+
 void log_set_generation(uint64_t generation);
 void log_set_max_level(int level);
 int log_level_from_string(const char *s);

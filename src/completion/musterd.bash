@@ -11,7 +11,7 @@ _musterd() {
                 return
         fi
         if [[ $cur == -* ]]; then
-                mapfile -t COMPREPLY < <(compgen -W '-c --config= --check --print-config -h --help --version' -- "$cur")
+                mapfile -t COMPREPLY < <(compgen -W '-c --config= --check --detach --print-config -h --help --version' -- "$cur")
                 [[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace
                 return
         fi

@@ -119,8 +119,8 @@ static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userda
                 r = channel_receive(c);
         if (channel_is_dropped(c))
                 return 0;
-        if (r != 0)
-                channel_end(c, r < 0 ? r : 0);
+        if (r != 0) /* rubbish that is dropped anyway is no error */
+                channel_end(c, r < 0 && c->state == CHANNEL_OPEN ? r : 0);
         else
                 settle(c);
         return 0;
@@ -201,7 +201,9 @@ static int check_socket(int fd) {
                 return -EPROTOTYPE;
         if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &value, &n) < 0)
                 return -errno;
-        return value == AF_UNIX ? 0 : -EPROTOTYPE;
+        if (value != AF_UNIX)
+                return -EPROTOTYPE;
+        return getpeername(fd, &(struct sockaddr){ 0 }, &(socklen_t){ sizeof(struct sockaddr) }) < 0 ? -errno : 0;
 }
 
 static int copy_channel_options(const muster_channel_options *options, muster_channel_options *ret) {
@@ -318,6 +320,8 @@ _public_ int muster_channel_set_handlers(
         r = options_copy(&h, sizeof(h), handlers, OPTIONS_SIZE_UP_TO(muster_channel_handlers, drained));
         if (r < 0)
                 return r;
+        if (channel->state == CHANNEL_ENDED)
+                return -EPIPE; /* none of them would ever be called */
 
         channel->handlers = h;
         channel->userdata = userdata;

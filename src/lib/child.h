@@ -11,6 +11,9 @@
  * limit does. */
 void child_terminate(muster_child *child);
 
+/* Who is told of the time limit, after the kill signal was sent; with the exit handler's userdata. */
+void child_set_timeout_handler(muster_child *child, void (*handler)(void *userdata));
+
 /* muster_spawn() and muster_fork(). */
 int child_spawn(sd_event *event, const muster_spawn_options *options, bool with_channel,
                 muster_child_exit_handler_t handler, void *userdata, muster_child **ret);

@@ -40,6 +40,7 @@ static bool slot_has_heir(const Slot *slot) {
 
 static void slot_pause(Slot *slot, uint64_t usec);
 
+/* From the loop. */
 static void slot_start_worker(Slot *slot) {
         muster_cluster *c = slot->cluster;
         int r;
@@ -68,17 +69,15 @@ static void slot_pause(Slot *slot, uint64_t usec) {
                         clock_accuracy_usec(usec), on_pause, slot);
 }
 
-/* Fills the slot, now or after the pause that its history asks for. Returns that pause. */
+/* Fills the slot after the pause that its history asks for, which is none as a rule: then in the next turn of
+ * the loop, as a failure is told by a handler. Returns that pause. */
 static uint64_t slot_fill(Slot *slot, uint64_t lived_usec) {
         muster_cluster *c = slot->cluster;
 
         if (c->stopping || slot_has_heir(slot))
                 return 0;
         uint64_t pause = restart_after_death(&slot->restart, &c->restart, lived_usec);
-        if (pause == 0)
-                slot_start_worker(slot);
-        else
-                slot_pause(slot, pause);
+        slot_pause(slot, pause);
         return pause;
 }
 

@@ -72,14 +72,22 @@ static void close_stream(const Exec *e, unsigned fd) {
                 (void) muster_stream_close(s);
 }
 
-/* No more of it is wanted, whoever still prints. */
-static void abandon(Exec *e, int error) {
+/* No more of it is wanted, and what escaped the group, and holds the pipes, is not waited for. */
+static void stop_collecting(Exec *e, int error) {
         if (e->result.error == 0)
                 e->result.error = error;
         close_stream(e, STDIN_FILENO);
         close_stream(e, STDOUT_FILENO);
         close_stream(e, STDERR_FILENO);
+}
+
+static void abandon(Exec *e, int error) {
+        stop_collecting(e, error);
         child_terminate(e->child);
+}
+
+static void on_timeout(void *userdata) {
+        stop_collecting(userdata, -ETIMEDOUT);
 }
 
 static void on_data(muster_stream *stream, const void *data, size_t n, void *userdata) {
@@ -107,9 +115,6 @@ static void on_exit_of_child(muster_child *child, int code, int status, void *us
 
         e->result.code = code;
         e->result.status = status;
-        /* What escaped the group, and holds the pipes, is not waited for. */
-        if (muster_child_is_timed_out(child))
-                abandon(e, -ETIMEDOUT);
 }
 
 static const char *text_of(const Collected *c) {
@@ -119,8 +124,6 @@ static const char *text_of(const Collected *c) {
 static void on_close(muster_child *child, void *userdata) {
         _cleanup_(exec_freep) Exec *e = userdata;
 
-        if (muster_child_is_timed_out(child) && e->result.error == 0)
-                e->result.error = -ETIMEDOUT;
         e->result.out = text_of(&e->out);
         e->result.out_size = e->out.used;
         e->result.err = text_of(&e->err);
@@ -154,6 +157,7 @@ static int exec_start(sd_event *event, const muster_spawn_options *spawn, const 
         if (r < 0)
                 return r;
         (void) muster_child_set_close_handler(e->child, on_close);
+        child_set_timeout_handler(e->child, on_timeout);
         r = muster_stream_set_handlers(muster_child_get_stream(e->child, STDOUT_FILENO), &handlers, e);
         if (r >= 0)
                 r = muster_stream_set_handlers(muster_child_get_stream(e->child, STDERR_FILENO), &handlers, e);

@@ -62,6 +62,7 @@ struct muster_child {
 
         muster_child_exit_handler_t on_exit;
         muster_child_close_handler_t on_close;
+        void (*on_timeout)(void *userdata);
         void *userdata;
 
         muster_stream **streams; /* by descriptor; counted */
@@ -176,6 +177,8 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         if (child->timeout_usec > 0) {
                 child->timed_out = 1;
                 child_terminate(child);
+                if (child->on_timeout)
+                        child->on_timeout(child->userdata);
                 return 0;
         }
         child->timer = sd_event_source_disable_unref(child->timer);
@@ -350,6 +353,10 @@ static int copy_spawn_options(const muster_spawn_options *options, muster_spawn_
         muster_assert_return(o.timeout_usec <= UINT64_MAX / 4, -EINVAL);
         *ret = o;
         return 0;
+}
+
+void child_set_timeout_handler(muster_child *child, void (*handler)(void *userdata)) {
+        child->on_timeout = handler;
 }
 
 void child_give_up(muster_child *child) {

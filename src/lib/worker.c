@@ -97,11 +97,15 @@ _public_ int muster_worker_from_environment(sd_event *event, const muster_worker
                         OPTIONS_SIZE_UP_TO(muster_worker_handlers, message));
         if (r < 0)
                 return r;
-        muster_assert_return(parse_uint(id, &w->id) >= 0, -EINVAL);
+        bool valid = parse_uint(id, &w->id) >= 0;
         r = muster_channel_from_environment(event, NULL, &w->channel);
+        if (r == -ENXIO && valid)
+                return r; /* a worker of somebody else's, without a channel; so the variable is not ours */
+        (void) unsetenv(ENV_WORKER);
+        if (!valid)
+                return -EINVAL;
         if (r < 0)
                 return r;
-        (void) unsetenv(ENV_WORKER);
         r = muster_channel_set_handlers(w->channel, &channel_handlers, w);
         if (r < 0)
                 return r;

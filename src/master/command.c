@@ -25,6 +25,7 @@ static const char *const private_variables[] = {
         "LISTEN_FDNAMES",
         "LISTEN_FDS",
         "LISTEN_PID",
+        "LISTEN_PIDFDID",
         "MAINPID",
         "MANAGERPID",
         "NOTIFY_SOCKET",

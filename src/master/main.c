@@ -15,6 +15,7 @@
 #include "basic/log.h"
 #include "build-config.h"
 #include "master/config.h"
+#include "master/detach.h"
 #include "master/listener.h"
 #include "master/manager.h"
 #include "master/notify.h"
@@ -24,6 +25,7 @@ enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 #define APP_NAME_MAX 64
 
 static bool arg_check;
+static bool arg_detach;
 static bool arg_print_config;
 static char *arg_config;
 static char *arg_app;
@@ -34,6 +36,7 @@ static void print_help(void) {
                "NAME is an app, configured in " CONFIGDIR "/NAME.conf; FILE (anything with a slash\n"
                "or ending in .conf) is a configuration file, whose name without .conf is the app's.\n\n"
                "  -c --config=FILE   read FILE instead of " CONFIGDIR "/NAME.conf\n"
+               "     --detach        go to the background, and return when the service is ready\n"
                "     --check         check the configuration, start nothing\n"
                "     --print-config  print the effective configuration with all defaults, start nothing\n"
                "  -h --help          print this text\n"
@@ -95,10 +98,11 @@ static int resolve_names(const char *argument) {
 
 /* Returns an exit status, or -1 to go on. */
 static int parse_argv(int argc, char *argv[]) {
-        enum { ARG_CHECK = 0x100, ARG_PRINT_CONFIG, ARG_VERSION };
+        enum { ARG_CHECK = 0x100, ARG_DETACH, ARG_PRINT_CONFIG, ARG_VERSION };
         static const struct option options[] = {
                 { "config", required_argument, NULL, 'c' },
                 { "check", no_argument, NULL, ARG_CHECK },
+                { "detach", no_argument, NULL, ARG_DETACH },
                 { "print-config", no_argument, NULL, ARG_PRINT_CONFIG },
                 { "help", no_argument, NULL, 'h' },
                 { "version", no_argument, NULL, ARG_VERSION },
@@ -114,6 +118,9 @@ static int parse_argv(int argc, char *argv[]) {
                         break;
                 case ARG_CHECK:
                         arg_check = true;
+                        break;
+                case ARG_DETACH:
+                        arg_detach = true;
                         break;
                 case ARG_PRINT_CONFIG:
                         arg_print_config = true;
@@ -163,6 +170,26 @@ static int open_standard_streams(void) {
         }
 }
 
+static bool starts_nothing(void) {
+        return arg_check || arg_print_config;
+}
+
+/* Returns an exit status, or -1 to go on: as what was called, or detached from it. */
+static int prepare(void) {
+        log_open(&(LogContext){ .program = "musterd", .app = arg_app });
+        if (starts_nothing())
+                return -1;
+
+        manager_block_signals();
+        if (!arg_detach)
+                return -1;
+        int r = detach(&arg_config);
+        if (r != DETACHED)
+                return r;
+        log_open(&(LogContext){ .program = "musterd", .app = arg_app }); /* stderr is another one */
+        return -1;
+}
+
 static int run(void) {
         _cleanup_(config_freep) Config *config = NULL;
         _cleanup_(manager_freep) Manager *manager = NULL;
@@ -170,13 +197,11 @@ static int run(void) {
         _cleanup_free_ char *error = NULL;
         int r;
 
-        if (!arg_check && !arg_print_config)
-                manager_block_signals();
         r = config_load(arg_config, &config, &error);
         if (r != 0)
                 return fail_start(r == CONFIG_INVALID ? EXIT_USAGE : EXIT_FAILED, MESSAGE_ID_CONFIG_INVALID,
                                 error);
-        if (arg_check || arg_print_config)
+        if (starts_nothing())
                 return run_check(config);
 
         r = listeners_open(&listeners, config, &error);
@@ -206,10 +231,10 @@ int main(int argc, char *argv[]) {
                 return EXIT_FAILED;
         log_open(&(LogContext){ .program = "musterd" });
         r = parse_argv(argc, argv);
-        if (r < 0) {
-                log_open(&(LogContext){ .program = "musterd", .app = arg_app });
+        if (r < 0)
+                r = prepare();
+        if (r < 0)
                 r = run();
-        }
         free(arg_app);
         free(arg_config);
         return r;

@@ -8,12 +8,16 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <systemd/sd-daemon.h>
 
 #include "basic/log.h"
+#include "basic/macro.h"
 #include "basic/text.h"
 
 #define NOTIFY_TEXT_MAX 1024
+
+static void (*ready_handler)(void);
 
 bool notify_enabled(void) {
         return getenv("NOTIFY_SOCKET");
@@ -47,6 +51,13 @@ void notify_status(const char *state, const char *format, ...) {
          * it. */
         text_make_printable(text + n);
         notify(text);
+
+        if (ready_handler && strcmp(state, "READY=1") == 0)
+                TAKE_PTR(ready_handler)();
+}
+
+void notify_on_ready(void (*handler)(void)) {
+        ready_handler = handler;
 }
 
 void notify_extend_timeout(uint64_t usec) {

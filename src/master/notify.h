@@ -20,5 +20,8 @@ void notify_alive(void);
 /* Sends `state` lines with STATUS= and the text appended. */
 void notify_status(const char *state, const char *format, ...) _printf_(2, 3);
 
+/* Calls @handler once, when READY=1 is sent for the first time, whether or not anybody listens. */
+void notify_on_ready(void (*handler)(void));
+
 /* EXTEND_TIMEOUT_USEC=: what is going on now may take this much longer. */
 void notify_extend_timeout(uint64_t usec);

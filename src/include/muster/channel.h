@@ -78,7 +78,7 @@ typedef struct muster_channel_handlers {
          *         another negative errno: the socket failed
          */
         void (*disconnected)(muster_channel *channel, int error, void *userdata);
-        /** All that had to wait (muster_channel_send() returned 1) is sent. */
+        /** All that had to wait (muster_channel_send() returned 1, or -ENOBUFS) is sent. */
         void (*drained)(muster_channel *channel, void *userdata);
 } muster_channel_handlers;
 
@@ -102,7 +102,7 @@ typedef void (*muster_channel_sent_handler_t)(muster_channel *channel, int error
  * @options  copied; NULL: the defaults
  *
  * Returns 0 or a negative errno. -EINVAL: a wrong size, unknown flags, a limit out of range; -E2BIG: a member
- * that this version does not know is set; -ENOTSOCK, -EPROTOTYPE: not such a socket; -EBADF.
+ * that this version does not know is set; -ENOTSOCK, -EPROTOTYPE, -ENOTCONN: not such a socket; -EBADF.
  */
 int muster_channel_new(sd_event *event, int fd, const muster_channel_options *options, muster_channel **ret);
 
@@ -123,7 +123,7 @@ int muster_channel_attach(muster_channel *channel, sd_event *event);
 /**
  * Sets the handlers (copied), and begins to read: what arrived before waits for this.
  *
- * Returns 0 or a negative errno; -EINVAL, -E2BIG as above. May be called again.
+ * Returns 0 or a negative errno; -EINVAL, -E2BIG as above; -EPIPE: the channel has ended. May be called again.
  */
 int muster_channel_set_handlers(muster_channel *channel, const muster_channel_handlers *handlers,
                 void *userdata);

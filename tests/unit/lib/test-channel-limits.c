@@ -7,6 +7,7 @@
 #include <grp.h>
 #include <malloc.h>
 #include <sys/eventfd.h>
+#include <time.h>
 
 #define MIB (UINT64_C(1024) * 1024)
 
@@ -640,22 +641,25 @@ static void test_window(void **state) {
         close(fd);
 }
 
-/* Another user's process: root may have any number of descriptors under way. */
-static int become_nobody(void) {
+/* Root may have any number of descriptors under way, and another user as many as a process may have open: in
+ * all processes together, so it is a user that nobody else is. */
+static int become_somebody(void) {
+        uid_t uid = 20000 + (uid_t) getpid() % 40000;
+
         if (geteuid() != 0)
                 return 0;
-        return setgroups(0, NULL) < 0 ? -1 : setresuid(65534, 65534, 65534);
+        return setgroups(0, NULL) < 0 ? -1 : setresuid(uid, uid, uid);
 }
 
 /* 10,000 to a peer that takes its time, with 100 allowed to be under way, of which the kernel gives no
  * event: all arrive, in order. */
 static int send_many_slowly(void) {
-        enum { N = 10000, AHEAD = 180 };
+        enum { N = 10000, AHEAD = 150 };
         unsigned sent = 0, n_waits = 0;
         Sent s = { 0 };
         Ear e;
 
-        CHECK(begin_with_fds(100) >= 0 && become_nobody() == 0);
+        CHECK(begin_with_fds(100) >= 0 && become_somebody() == 0);
         Reader r = { .raw = half_listening(&e, NULL) };
         int fd = eventfd(0, EFD_CLOEXEC);
         while (r.n < N) {
@@ -686,7 +690,7 @@ static int send_many_unacknowledged(void) {
         Sent s = { 0 };
         Ear e;
 
-        CHECK(begin_with_fds(200) >= 0 && become_nobody() == 0);
+        CHECK(begin_with_fds(200) >= 0 && become_somebody() == 0);
         Reader r = { .raw = half_listening(&e, NULL) };
         int fd = eventfd(0, EFD_CLOEXEC);
         CHECK(send_numbers(&e, 0, N, fd, &s) == N);
@@ -707,6 +711,35 @@ static int send_many_unacknowledged(void) {
 
 static void test_send_many_unacknowledged(void **state) {
         in_own_process(send_many_unacknowledged);
+}
+
+static uint64_t now_usec(void) {
+        struct timespec ts;
+
+        assert_int_equal(clock_gettime(CLOCK_MONOTONIC, &ts), 0);
+        return (uint64_t) ts.tv_sec * 1000000 + (uint64_t) ts.tv_nsec / 1000;
+}
+
+/* The socket says that it has room, and the kernel takes no descriptor: that is asked ever less often. */
+static int pause_between_attempts(void) {
+        enum { N = 50, LIMIT = 40 };
+        uint64_t begin = now_usec();
+        Ear e;
+
+        CHECK(begin_with_fds(LIMIT) >= 0 && become_somebody() == 0);
+        (void) half_listening(&e, NULL);
+        int fd = eventfd(0, EFD_CLOEXEC);
+        CHECK(send_numbers(&e, 0, N, fd, NULL) == N);
+        CHECK(muster_channel_get_queued_bytes(e.channel) > 0);
+        for (int i = 0; i < 4; i++)
+                turn();
+        CHECK(now_usec() - begin >= 100000);
+        ear_done(&e);
+        return 0;
+}
+
+static void test_pause_between_attempts(void **state) {
+        in_own_process(pause_between_attempts);
 }
 
 int main(void) {
@@ -734,6 +767,7 @@ int main(void) {
                 channel_test(test_window),
                 channel_test(test_send_many_slowly),
                 channel_test(test_send_many_unacknowledged),
+                channel_test(test_pause_between_attempts),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

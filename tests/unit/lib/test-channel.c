@@ -125,6 +125,33 @@ static void test_order(void **state) {
                 close(files[i]);
 }
 
+/* What is sent while something waits goes behind it, though there may be room by now. */
+static void test_order_of_waiting(void **state) {
+        static char buf[1024 * 1024];
+        size_t n = 0;
+        Ear e;
+        int raw = half_listening(&e, NULL);
+
+        while (ear_send(&e, "[0]", -1, NULL) == 0)
+                ;
+        assert_int_equal(ear_send(&e, "[1]", -1, NULL), 1);
+        while (n == 0 || buf[n - 1] != '\n' || buf[n - 3] != '2') {
+                int fd = -1;
+                ssize_t k = raw_read(raw, buf + n, sizeof(buf) - n, &fd);
+
+                if (k > 0)
+                        n += (size_t) k;
+                else if (e.n_drained == 0 && muster_channel_get_queued_bytes(e.channel) < 12) {
+                        assert_int_equal(ear_send(&e, "[2]", -1, NULL),
+                                        1); /* there is room, but no event yet */
+                        turn();
+                }
+        }
+        assert_memory_equal(buf + n - 12, "[0]\n[1]\n[2]\n", 12);
+        ear_done(&e);
+        close(raw);
+}
+
 /* A send that finds room says 0, one that does not says 1, and "drained" comes once, when all is out. */
 static void test_drained(void **state) {
         unsigned n_taken = 0, n_waiting = 0;
@@ -198,6 +225,43 @@ static void test_fd_on_the_wire(void **state) {
         close(p[1]);
         ear_done(&e);
         close(raw);
+}
+
+/* One that had to wait is with its own line, too, and not with those that it waited with. */
+static void test_fd_waits(void **state) {
+        static const char line[] = ENVELOPE("net.Native", "1") "\n";
+        int raw, own = eventfd(0, EFD_CLOEXEC), fd = -1;
+        unsigned n_plain = 2;
+        char buf[256];
+        Ear e;
+
+        raw = half_listening(&e, NULL);
+        while (ear_send(&e, "[0]", -1, NULL) == 0)
+                n_plain++;
+        assert_int_equal(ear_send(&e, "[0]", -1, NULL), 1);
+        assert_int_equal(ear_send(&e, "1", own, NULL), 1);
+        assert_int_equal(ear_send(&e, "[0]", -1, NULL), 1);
+        for (unsigned i = 0; i < n_plain;) {
+                ssize_t n = raw_read(raw, buf, 4, &fd);
+
+                if (n == -EAGAIN) {
+                        turn();
+                        continue;
+                }
+                assert_int_equal(n, 4);
+                assert_memory_equal(buf, "[0]\n", 4);
+                assert_int_equal(fd, -1);
+                i++;
+        }
+        run_what_is_due();
+        assert_int_equal(raw_read(raw, buf, strlen(line), &fd), strlen(line));
+        assert_memory_equal(buf, line, strlen(line));
+        assert_same_file(fd, own);
+        close(fd);
+        raw_expect(raw, "[0]\n");
+        ear_done(&e);
+        close(raw);
+        close(own);
 }
 
 /* Arrives close-on-exec, is the message's until it is taken, and is closed after the handler if it is not.
@@ -662,6 +726,29 @@ static void test_waits_for_handlers(void **state) {
         ear_done(&e);
 }
 
+/* Also while something waits to be sent, and when the peer is gone. */
+static void test_waits_while_sending(void **state) {
+        Sent s = { 0 };
+        Ear e;
+        int raw = half_make(&e, NULL);
+
+        while (ear_send(&e, "[\"fill the socket\"]", -1, NULL) == 0)
+                ;
+        assert_int_equal(ear_send(&e, "1", -1, &s), 1);
+        raw_text(raw, "\"one\"\n");
+        run_what_is_due();
+        raw_text(raw, "\"two\"\n");
+        close(raw);
+        run_what_is_due();
+        assert_int_equal(s.n, 1); /* in vain */
+        assert_int_equal(s.errors[0], -EPIPE);
+        assert_int_equal(sd_event_run(event, 0), 0);
+        ear_listen(&e);
+        expect_ended(&e, 0);
+        assert_int_equal(e.n_letters, 2);
+        ear_done(&e);
+}
+
 /* The same for one that is on no loop yet. What it has to send and to tell waits, too. */
 static void test_attach(void **state) {
         Sent s = { 0 };
@@ -769,9 +856,11 @@ int main(void) {
                 channel_test(test_send_full),
                 channel_test(test_send_refused),
                 channel_test(test_order),
+                channel_test(test_order_of_waiting),
                 channel_test(test_drained),
                 channel_test(test_drained_sends),
                 channel_test(test_fd_on_the_wire),
+                channel_test(test_fd_waits),
                 channel_test(test_fd_received),
                 channel_test(test_handle_types_received),
                 channel_test(test_handle_types_sent),
@@ -790,6 +879,7 @@ int main(void) {
                 channel_test(test_fd_belongs_to_its_line),
                 channel_test(test_fds_of_halves),
                 channel_test(test_waits_for_handlers),
+                channel_test(test_waits_while_sending),
                 channel_test(test_attach),
                 channel_test(test_attach_busy),
                 channel_test(test_attach_then_disconnect),
