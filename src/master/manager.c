@@ -29,6 +29,7 @@
 #include "basic/parse.h"
 #include "board/board.h"
 #include "master/notify.h"
+#include "master/orphans.h"
 #include "basic/restart.h"
 #include "master/worker.h"
 
@@ -83,6 +84,7 @@ struct Manager {
         unsigned n_slots;
         List workers; /* all of them, in whatever state */
         bool cell_used[BOARD_CELLS];
+        Orphans *orphans; /* what they leave behind */
 
         Listeners listeners;
         Board board;
@@ -185,6 +187,7 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
 
         notify_alive();
         manager_notify(m, "");
+        orphans_look(m->orphans);
         for (unsigned i = 0; i < m->n_wanted; i++)
                 if (!m->slots[i]->retry) /* its timer could not be set */
                         slot_fill(m->slots[i]);
@@ -393,9 +396,15 @@ static int on_bell(sd_event_source *source, int fd, uint32_t revents, void *user
         return 0;
 }
 
+static void on_orphans_gone(void *userdata) {
+        Manager *m = userdata;
+
+        (void) sd_event_exit(m->event, m->exit_status);
+}
+
 static void manager_check_finished(Manager *m) {
         if (m->state == MANAGER_STOPPING && list_empty(&m->workers))
-                (void) sd_event_exit(m->event, m->exit_status);
+                orphans_finish(m->orphans);
 }
 
 static void log_exit(const Manager *m, const Worker *w, const char *how) {
@@ -423,6 +432,7 @@ static void on_worker_exit(Worker *w, void *userdata) {
         if ((was_current || was_incoming) && m->state != MANAGER_STOPPING)
                 snprintf(m->failure, sizeof(m->failure), "worker %u %s", w->slot, how);
         m->cell_used[w->cell_index] = false;
+        orphans_worker_ended(m->orphans, w);
         worker_free(w);
 
         if (was_incoming && m->state == MANAGER_RELOADING)
@@ -644,6 +654,7 @@ Manager *manager_free(Manager *m) {
         free(m->slots);
         sd_event_source_disable_unref(m->bell);
         sd_event_source_disable_unref(m->tick);
+        orphans_free(m->orphans);
         sd_event_unref(m->event);
         board_done(&m->board);
         listeners_done(&m->listeners);
@@ -708,13 +719,17 @@ static int manager_open_loop(Manager *m) {
                 if (r < 0)
                         return r;
         }
-        return manager_add_sources(m);
+        r = orphans_attach(m->orphans, m->event);
+        return r < 0 ? r : manager_add_sources(m);
 }
 
 int manager_run(Manager *m) {
         int first, r;
 
         log_set_generation(m->generation);
+        r = orphans_new(&m->workers, on_orphans_gone, m, &m->orphans);
+        if (r < 0)
+                return log_oom();
 
         /* One worker before everything else, and the CPUs for it alone: a client is waiting. */
         first = manager_start_worker(m, m->slots[0], m->config, m->generation, &m->slots[0]->current);

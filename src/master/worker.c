@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -106,6 +107,24 @@ static void on_exit_of_child(muster_child *child, int code, int status, void *us
         w->environment->on_exit(w, w->environment->userdata);
 }
 
+/* Behind what the command has already: a muster inside of a muster has two. */
+static int add_id(Command *c, const Worker *w) {
+        size_t n = 0;
+
+        while (c->env[n])
+                n++;
+        char **env = reallocarray(c->env, n + 2, sizeof(char *));
+        if (!env)
+                return -ENOMEM;
+        c->env = env;
+        if (asprintf(env + n, WORKER_ENV_ID "=%d.%u.%" PRIu64, getpid(), w->slot, w->started_usec) < 0) {
+                env[n] = NULL;
+                return -ENOMEM;
+        }
+        env[n + 1] = NULL;
+        return 0;
+}
+
 static int spawn(Worker *w, const Command *command) {
         const WorkerEnvironment *e = w->environment;
         size_t n = 0, n_stdio = 3 + e->listeners->n + 2;
@@ -164,6 +183,8 @@ int worker_start(const WorkerEnvironment *environment, const Config *config, uns
                 .board_cell = cell_index,
         };
         r = command_new(config, &identity, &command);
+        if (r >= 0)
+                r = add_id(command, w);
         if (r < 0)
                 return r;
         r = spawn(w, command);
@@ -181,7 +202,7 @@ int worker_watch(Worker *w) {
         r = muster_child_attach(w->child, w->environment->event);
         if (r < 0) {
                 /* Nobody would ever hear of it. */
-                (void) muster_child_kill(w->child, SIGKILL);
+                (void) muster_child_kill_group(w->child, SIGKILL);
                 (void) waitid(P_PID, (id_t) w->pid, &(siginfo_t){ 0 }, WEXITED);
                 return r;
         }
@@ -215,6 +236,26 @@ void worker_kill(Worker *w, WorkerKill why) {
                 worker_set_state(w, WORKER_RETIRING);
         worker_set_deadline(w, USEC_INFINITY);
         (void) muster_child_kill(w->child, SIGKILL);
+}
+
+void worker_kill_rest(Worker *w) {
+        (void) muster_child_kill_group(w->child, SIGKILL);
+}
+
+WorkerId worker_get_id(const Worker *w) {
+        return (WorkerId){ .slot = w->slot, .started_usec = w->started_usec };
+}
+
+bool worker_id_from_variable(const char *variable, pid_t master, WorkerId *ret) {
+        WorkerId id;
+        int its_master, n = 0;
+
+        if (sscanf(variable, WORKER_ENV_ID "=%d.%u.%" SCNu64 "%n", &its_master, &id.slot, &id.started_usec,
+                            &n) != 3 ||
+                        variable[n] || its_master != master || id.slot == 0)
+                return false;
+        *ret = id;
+        return true;
 }
 
 const char *worker_exit_to_string(const Worker *w, char buf[static WORKER_EXIT_STRING_MAX]) {

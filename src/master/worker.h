@@ -32,6 +32,15 @@ typedef enum WorkerKill {
 
 typedef struct Worker Worker;
 
+/* Tells one worker from every other, before and after, of the same master. */
+typedef struct WorkerId {
+        unsigned slot; /* 0: none */
+        uint64_t started_usec;
+} WorkerId;
+
+/* Every process that a worker starts has it in its environment, unless it was taken out. */
+#define WORKER_ENV_ID "MUSTER_WORKER_ID"
+
 /* Called once, after the process was reaped and the state is WORKER_EXITED. The handler frees the worker. */
 typedef void (*worker_exit_handler_t)(Worker *w, void *userdata);
 
@@ -91,6 +100,14 @@ void worker_retire(Worker *w);
 
 /* Ends it at once. */
 void worker_kill(Worker *w, WorkerKill why);
+
+/* Kills what is left of its process group; in the exit handler, before it is freed. */
+void worker_kill_rest(Worker *w);
+
+WorkerId worker_get_id(const Worker *w);
+
+/* Whether @variable ("NAME=value") names a worker of the master with the pid @master, and which. */
+bool worker_id_from_variable(const char *variable, pid_t master, WorkerId *ret);
 
 /* How it ended, for people: `exited with status 1: cannot open the directory "/srv"`. */
 #define WORKER_EXIT_STRING_MAX 384

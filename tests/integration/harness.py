@@ -45,7 +45,11 @@ def unix(path):
 
 
 def wait_readable(fds, what, timeout=DEADLINE):
-    ready, _, _ = select.select(fds, [], [], timeout)
+    poll = select.poll()
+    fds = {fd if isinstance(fd, int) else fd.fileno(): fd for fd in fds}
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    ready = [fds[fd] for fd, _ in poll.poll(timeout * 1000)]
     assert ready, f"{what}: did not happen within {timeout} s"
     return ready
 
