@@ -82,8 +82,8 @@ static void stop_collecting(Exec *e, int error) {
 }
 
 static void abandon(Exec *e, int error) {
+        child_terminate(e->child); /* before its pipes close, or it could be SIGPIPE that ends it */
         stop_collecting(e, error);
-        child_terminate(e->child);
 }
 
 static void on_timeout(void *userdata) {

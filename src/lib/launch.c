@@ -42,10 +42,14 @@ typedef struct Shared {
         int error; /* out: negative errno */
 } Shared;
 
+/* The marks that AddressSanitizer leaves around variables on the child's stack would stay behind in the
+ * parent's memory, for the next child whose stack is mapped there. */
+#define _no_stack_marks_ __attribute__((no_sanitize_address))
+
 /* Handlers would run on the parent's memory, so every signal was blocked before the clone; here they get
  * their default action first and the mask is opened last. An ignored signal is reset too: a program expects
  * SIGPIPE to be on. */
-static int reset_signals(void) {
+static _no_stack_marks_ int reset_signals(void) {
         static const char kernel_sigaction[64]; /* all zero: the default action, by whatever layout */
         sigset_t none;
 
@@ -111,7 +115,7 @@ static int die_with_parent(pid_t parent) {
 }
 
 /* As execvp(3) searches, but for a script without an interpreter line, which is no program here. */
-static int search_and_execute(const Launch *l) {
+static _no_stack_marks_ int search_and_execute(const Launch *l) {
         char candidate[CANDIDATE_MAX];
         size_t name = strlen(l->program);
         int error = -ENOENT;

@@ -27,6 +27,7 @@ struct muster_stream {
         unsigned n_ref;
         int fd;
         bool is_socket;
+        bool read_only; /* there never was a writing side */
         bool reading; /* the end has not come */
         bool writing; /* the writing side is open */
         bool ending;  /* it is to be closed when nothing waits */
@@ -245,6 +246,7 @@ int stream_new(int fd, StreamDirection direction, stream_closed_handler_t on_clo
                 .n_ref = 1,
                 .fd = fd,
                 .is_socket = direction == (STREAM_READ | STREAM_WRITE),
+                .read_only = direction == STREAM_READ,
                 .reading = direction & STREAM_READ,
                 .writing = direction & STREAM_WRITE,
                 .on_closed = on_closed,
@@ -262,8 +264,14 @@ int stream_attach(muster_stream *s, sd_event *event) {
 void stream_peer_exited(muster_stream *s) {
         if (s->fd < 0)
                 return;
-        if (s->writing)
+        if (s->writing) {
+                bool lost = queued(s) > 0;
+
+                s->drain_due = false;
                 end_writing(s);
+                if (lost && s->handlers.broken)
+                        s->handlers.broken(s, -EPIPE, s->userdata);
+        }
         if (s->fd >= 0 && !s->handlers.data) {
                 s->discard = true;
                 s->paused = false;
@@ -332,7 +340,7 @@ _public_ int muster_stream_write(muster_stream *stream, const void *data, size_t
         muster_assert_return(data || size == 0, -EINVAL);
 
         if (!stream->writing || stream->ending)
-                return stream->reading && !stream->is_socket ? -EBADF : -EPIPE;
+                return stream->read_only ? -EBADF : -EPIPE;
         if (queued(stream) > 0 && queued(stream) + size > MUSTER_STREAM_QUEUE_MAX)
                 return -ENOBUFS;
         if (queued(stream) == 0) {
@@ -363,7 +371,7 @@ _public_ int muster_stream_end(muster_stream *stream) {
         muster_assert_return(stream, -EINVAL);
 
         if (!stream->writing || stream->ending)
-                return stream->reading && !stream->is_socket ? -EBADF : -EPIPE;
+                return stream->read_only ? -EBADF : -EPIPE;
         stream->ending = true;
         if (queued(stream) == 0)
                 end_writing(stream);

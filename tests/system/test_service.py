@@ -220,3 +220,29 @@ def test_many_activations(served):
         served.systemctl('stop', 'muster.service')
         assert get(served)[0] == 200
     assert served.unit('muster.socket').ActiveState == 'active'
+
+
+FORKING_UNIT = """[Service]
+Type=forking
+ExecStart=/usr/bin/musterd --detach forked
+"""
+
+
+def test_type_forking(machine):
+    """musterd --detach is what Type=forking expects: the start succeeds when the service answers, else it fails with the reason."""
+    machine.write('/etc/systemd/system/forked.service', FORKING_UNIT)
+    machine.write('/etc/muster/forked.conf', 'listen: ( { address = "127.0.0.1:8099"; } );\n')
+    machine.systemctl('daemon-reload')
+
+    machine.systemctl('start', 'forked')
+    machine.run('curl', '--silent', '--show-error', '--fail', 'http://127.0.0.1:8099/')
+    master = int(machine.unit('forked').MainPID)
+    assert machine.proc(master, 'comm').read_text() == 'musterd\n'
+    assert machine.run('ps', '-o', 'ppid=,sid=,tty=', '-p', str(master)).stdout.split() == ['1', str(master), '?']
+    machine.systemctl('stop', 'forked')
+    assert machine.unit('forked').Result == 'success'
+
+    machine.write('/etc/muster/forked.conf', 'listen: ( { address = "127.0.0.1:8099"; } );\nworkers: { count = 0; };\n')
+    assert machine.systemctl('start', 'forked', check=False).returncode != 0
+    assert machine.unit('forked').ExecMainStatus == '2' or machine.unit('forked').Result == 'exit-code'
+    assert [message for message in machine.messages('forked') if 'workers.count' in message]

@@ -2,8 +2,8 @@
 #pragma once
 
 /* What the tests of child processes share: one loop, the record of a child's end, and the memory of what its
- * pipes brought. Nothing here waits for a time: a turn of the loop that brings nothing within 20 seconds is a
- * failure. */
+ * pipes brought. Nothing here waits for a time: a turn of the loop that brings nothing within 20 seconds is
+ * a failure. */
 
 #include "../unit.h"
 
@@ -55,6 +55,9 @@ static inline int teardown_event(void **state) {
         event = sd_event_unref(event);
         return 0;
 }
+
+/* A loop for each test, so that one that fails leaves nothing to the next. */
+#define child_test(f) cmocka_unit_test_setup_teardown(f, setup_event, teardown_event)
 
 /* What a child's handlers were told. */
 typedef struct Ended {
@@ -161,7 +164,8 @@ static inline bool has_ended(int pidfd) {
 }
 
 static inline void wait_for_end(int pidfd) {
-        assert_int_equal(poll(&(struct pollfd){ .fd = pidfd, .events = POLLIN }, 1, PATIENCE_USEC / 1000), 1);
+        assert_int_equal(
+                        poll(&(struct pollfd){ .fd = pidfd, .events = POLLIN }, 1, PATIENCE_USEC / 1000), 1);
 }
 
 /* Reaps nobody itself. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* How children end: exit and close, groups, time limits, parents that die; and what is left behind. What they
- * start with is in test-spawn-options.c. */
+/* How children end: exit and close, groups, time limits, parents that die; and what is left behind. What
+ * they start with is in test-spawn-options.c. */
 
 #include "spawn.h"
 
@@ -37,12 +37,12 @@ static int heard_pidfd(Heard *h) {
 static int setup(void **state) {
         snprintf(report_path, sizeof(report_path), "/tmp/test-process-end-%d", getpid());
         setenv("REPORT", report_path, 1);
-        return setup_event(state);
+        return 0;
 }
 
 static int teardown(void **state) {
         (void) unlink(report_path);
-        return teardown_event(state);
+        return 0;
 }
 
 /*
@@ -51,7 +51,7 @@ static int teardown(void **state) {
 
 /* The exit comes at the exit, the close when the last who has a pipe has closed it; each once. */
 static void test_close_waits_for_pipes(void **state) {
-        muster_spawn_options o = options_piped("sleep 1000 & echo $!", 2);
+        muster_spawn_options o = options_piped("sleep 100 & echo $!", 2);
         Heard h;
         Ended e;
 
@@ -75,17 +75,22 @@ static void test_close_waits_for_pipes(void **state) {
 
 /* Pipes that end before the exit do not bring the close early. */
 static void test_close_after_exit(void **state) {
-        muster_spawn_options o = options_piped("exec >&- 2>&-; read line; exit 5", 3);
+        muster_spawn_options o = options_shell("exec >&- 2>&-; read line; exit 5");
         Heard h[2];
+        int p[2];
         Ended e;
 
+        assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+        o.stdio = (const muster_stdio[]){ { .kind = MUSTER_STDIO_FD, .fd = p[0] }, pipes[1], pipes[2] };
+        o.n_stdio = 3;
         muster_child *child = start(&o, &e);
         hear(muster_child_get_stream(child, 1), h);
         hear(muster_child_get_stream(child, 2), h + 1);
         run_until(h[0].ends && h[1].ends);
         run_what_is_due();
         assert_int_equal(e.exits + e.closes, 0);
-        assert_int_equal(muster_stream_write(muster_child_get_stream(child, 0), "\n", 1), 0);
+        close(p[0]);
+        close(p[1]);
         run_until(e.closes);
         assert_int_equal(e.status, 5);
         muster_child_unref(child);
@@ -93,10 +98,12 @@ static void test_close_after_exit(void **state) {
 
 /* Pipes and a channel that nobody reads do not keep the close away. */
 static void test_close_without_readers(void **state) {
-        muster_spawn_options o = options_shell("echo unread; echo unread >&2; echo unread >&3; echo '\"unread\"' >&4");
+        muster_spawn_options o = options_shell(
+                        "echo unread; echo unread >&2; echo unread >&3; echo '\"unread\"' >&4");
         Ended e;
 
-        o.stdio = (const muster_stdio[]){ pipes[0], pipes[1], pipes[2], pipes[3], { .kind = MUSTER_STDIO_IPC } };
+        o.stdio = (const muster_stdio[]){ pipes[0], pipes[1], pipes[2], pipes[3],
+                { .kind = MUSTER_STDIO_IPC } };
         o.n_stdio = 5;
         muster_child *child = start(&o, &e);
         run_until(e.closes);
@@ -145,7 +152,7 @@ static void test_unref_in_exit_handler(void **state) {
         static const uint64_t flags[] = { 0, MUSTER_SPAWN_PROCESS_GROUP };
 
         for (size_t i = 0; i < ELEMENTSOF(flags); i++) {
-                muster_spawn_options o = options_piped("echo; sleep 1000 & echo $!; echo", 4);
+                muster_spawn_options o = options_piped("echo; sleep 100 & echo $!; echo", 4);
                 muster_child *child;
                 Ended e = { 0 };
                 Heard h;
@@ -195,7 +202,7 @@ static void on_close_kill_group(muster_child *child, void *userdata) {
 /* The group dies with all its members, also when the leader has gone before; its number is safe until the
  * close handler has returned. */
 static void test_kill_group(void **state) {
-        muster_spawn_options o = options_piped("sleep 1000 & echo $!; read line", 2);
+        muster_spawn_options o = options_piped("sleep 100 & echo $!; read line", 2);
         Heard h;
         Ended e;
 
@@ -250,7 +257,7 @@ static void test_time_limit(void **state) {
         Ended e;
 
         for (size_t i = 0; i < ELEMENTSOF(signals); i++) {
-                muster_spawn_options o = options_piped("exec sleep 1000", 1);
+                muster_spawn_options o = options_piped("exec sleep 100", 1);
 
                 o.timeout_usec = 1000;
                 o.kill_signal = signals[i];
@@ -290,40 +297,78 @@ static void test_time_limit_late(void **state) {
         muster_child_unref(child);
 }
 
-/* Who ignores the signal is killed 5 seconds later: the child, and what is left of a group without its leader;
- * not what is outside of the group. */
+/* Starts @command with a time limit and stdout on the returned pipe; the time begins with the attachment. */
+static muster_child *start_unwatched(const char *command, uint64_t flags, Ended *e, FILE **ret_output) {
+        muster_spawn_options o = options_shell(command);
+        muster_child *child;
+        int p[2];
+
+        assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+        o.stdio = (const muster_stdio[]){
+                { .kind = MUSTER_STDIO_IGNORE },
+                { .kind = MUSTER_STDIO_FD, .fd = p[1] },
+                { .kind = MUSTER_STDIO_IGNORE },
+                { .kind = MUSTER_STDIO_PIPE },
+        };
+        o.n_stdio = 4;
+        o.flags |= flags;
+        o.timeout_usec = 1;
+        *e = (Ended){ 0 };
+        assert_int_equal(muster_spawn(NULL, &o, on_exit_noted, e, &child), 0);
+        assert_int_equal(muster_child_set_close_handler(child, on_close_noted), 0);
+        close(p[1]);
+        *ret_output = fdopen(p[0], "re");
+        assert_non_null(*ret_output);
+        return child;
+}
+
+static pid_t read_pid(FILE *f) {
+        char line[32];
+
+        assert_non_null(fgets(line, sizeof(line), f));
+        return (pid_t) atoi(line);
+}
+
+/* Who ignores the signal is killed 5 seconds later: the child, and what is left of a group without its
+ * leader and still has a pipe; not what is outside of the group. */
 static void test_time_limit_ignored(void **state) {
-        muster_spawn_options alone = options_piped("trap '' TERM; echo; exec sleep 1000", 2);
-        muster_spawn_options group = options_piped("(trap '' TERM; exec sleep 1000 >/dev/null) & echo $!;"
-                                                   "setsid sleep 1000 >/dev/null & echo $!; read line", 2);
-        Ended ends[2];
-        Heard h[2];
         uint64_t begin, now;
+        Ended ends[2];
+        FILE *output[2];
 
-        alone.timeout_usec = group.timeout_usec = 200 * 1000;
-        group.flags |= MUSTER_SPAWN_PROCESS_GROUP;
-        muster_child *a = start(&alone, ends), *b = start(&group, ends + 1);
-        hear(muster_child_get_stream(a, 1), h);
-        hear(muster_child_get_stream(b, 1), h + 1);
-        run_until(strchr(h[1].text, '\n') && strchr(strchr(h[1].text, '\n') + 1, '\n'));
-        int inside = pidfd_of((pid_t) atoi(h[1].text));
-        pid_t outside = (pid_t) atoi(strchr(h[1].text, '\n') + 1);
-
-        run_until(muster_child_is_timed_out(a));
+        muster_child *alone = start_unwatched("trap '' TERM; echo 0; exec sleep 100", 0, ends, output);
+        muster_child *group = start_unwatched("trap '' TERM; sleep 100 >&- & echo $!;"
+                                              "setsid sh -c 'echo $$; exec sleep 100 >&- 3>&-' & "
+                                              "trap - TERM; echo 1; wait",
+                        MUSTER_SPAWN_PROCESS_GROUP, ends + 1, output + 1);
+        assert_int_equal(read_pid(output[0]), 0);
+        int inside = pidfd_of(read_pid(output[1]));
+        pid_t a = read_pid(output[1]),
+              b = read_pid(output[1]); /* the leader's 1, and the pid of the outsider */
+        int outside = pidfd_of(MAX(a, b));
+        assert_int_equal(MIN(a, b), 1);
+        assert_int_equal(muster_child_attach(alone, event), 0);
+        assert_int_equal(muster_child_attach(group, event), 0);
+        run_until(muster_child_is_timed_out(alone));
         assert_int_equal(sd_event_now(event, CLOCK_MONOTONIC, &begin), 0);
+        run_until(ends[1].exits);
+        assert_int_equal(ends[1].status, SIGTERM);
+        assert_int_equal(ends[0].exits + ends[1].closes, 0);
         run_until(ends[0].closes);
         assert_int_equal(sd_event_now(event, CLOCK_MONOTONIC, &now), 0);
-        assert_true(now - begin >= 4900 * UINT64_C(1000));
-        assert_true(now - begin < 15 * UINT64_C(1000000));
         assert_int_equal(ends[0].code, CLD_KILLED);
         assert_int_equal(ends[0].status, SIGKILL);
+        assert_in_range(now - begin, 4900 * UINT64_C(1000), 15 * UINT64_C(1000000));
         run_until(ends[1].closes);
-        assert_int_equal(ends[1].status, SIGTERM);
-        assert_int_equal(kill(outside, SIGKILL), 0);
-        assert_true(has_ended(inside) || !"the group has outlived its time");
+        wait_for_end(inside);
+        assert_false(has_ended(outside));
+        assert_int_equal(syscall(SYS_pidfd_send_signal, outside, SIGKILL, NULL, 0), 0);
         close(inside);
-        muster_child_unref(a);
-        muster_child_unref(b);
+        close(outside);
+        fclose(output[0]);
+        fclose(output[1]);
+        muster_child_unref(alone);
+        muster_child_unref(group);
 }
 
 /*
@@ -344,8 +389,11 @@ static void *spawn_and_end(void *userdata) {
 }
 
 static int status_of(const muster_child *child) {
+        int pidfd = pidfd_of(muster_child_get_pid(child));
         siginfo_t si;
 
+        wait_for_end(pidfd);
+        close(pidfd);
         assert_int_equal(waitid(P_PID, (id_t) muster_child_get_pid(child), &si, WEXITED), 0);
         assert_int_equal(si.si_code, CLD_KILLED);
         return si.si_status;
@@ -356,7 +404,7 @@ static muster_child *spawn_in_thread(uint64_t flags) {
         pthread_t thread;
 
         s.options.program = "sleep";
-        s.options.argv = STRINGS("sleep", "1000");
+        s.options.argv = STRINGS("sleep", "100");
         s.options.flags = flags;
         s.options.uid = s.options.gid = 65534;
         assert_int_equal(pthread_create(&thread, NULL, spawn_and_end, &s), 0);
@@ -373,7 +421,8 @@ static void test_die_with_thread(void **state) {
         assert_int_equal(status_of(dies), SIGTERM);
         muster_child_unref(dies);
         if (getuid() == 0) { /* also when it is another user's */
-                dies = spawn_in_thread(MUSTER_SPAWN_DIE_WITH_PARENT | MUSTER_SPAWN_SET_UID | MUSTER_SPAWN_SET_GID);
+                dies = spawn_in_thread(
+                                MUSTER_SPAWN_DIE_WITH_PARENT | MUSTER_SPAWN_SET_UID | MUSTER_SPAWN_SET_GID);
                 assert_int_equal(status_of(dies), SIGTERM);
                 muster_child_unref(dies);
         }
@@ -414,7 +463,7 @@ static int start_in_session(int *told) {
         snprintf(wake, sizeof(wake), "%d", getpid());
         setenv("WAKE", wake, 1);
         o.program = "sleep";
-        o.argv = STRINGS("sleep", "1000");
+        o.argv = STRINGS("sleep", "100");
         CHECK(muster_spawn(NULL, &o, NULL, NULL, &attached) == 0);
         o.program = "/proc/self/exe";
         o.argv = STRINGS("test", "detached");
@@ -459,7 +508,7 @@ static void test_detached_survives(void **state) {
 
 /* What @stdio and @cwd say holds for a detached child too; its group can be killed. */
 static void test_detached_options(void **state) {
-        muster_spawn_options o = options_piped("pwd; sleep 1000 & echo $!; wait", 2);
+        muster_spawn_options o = options_piped("pwd; sleep 100 & echo $!; wait", 2);
         Heard h;
         Ended e;
 
@@ -482,25 +531,29 @@ static void test_detached_options(void **state) {
  * What is left behind
  */
 
-/* Neither a handler for SIGCHLD is installed nor anything blocked; the caller's handler hears what it would
- * hear anyway. */
+static void assert_same_mask(const sigset_t *a, const sigset_t *b) {
+        for (int sig = 1; sig < _NSIG; sig++)
+                assert_int_equal(sigismember(a, sig), sigismember(b, sig));
+}
+
+/* Neither is a handler for SIGCHLD installed nor anything blocked, while the child runs and after it. */
 static void test_sigchld_untouched(void **state) {
         muster_spawn_options o = options_piped("exit 3", 3);
         struct sigaction before, after;
-        sigset_t mask[2];
+        sigset_t mask[3];
         Ended e;
 
         assert_int_equal(sigaction(SIGCHLD, NULL, &before), 0);
         assert_int_equal(sigprocmask(SIG_SETMASK, NULL, mask), 0);
         muster_child *child = start(&o, &e);
         assert_int_equal(sigprocmask(SIG_SETMASK, NULL, mask + 1), 0);
-        assert_memory_equal(mask, mask + 1, sizeof(*mask));
         run_until(e.closes);
         muster_child_unref(child);
         assert_int_equal(sigaction(SIGCHLD, NULL, &after), 0);
-        assert_int_equal(sigprocmask(SIG_SETMASK, NULL, mask + 1), 0);
+        assert_int_equal(sigprocmask(SIG_SETMASK, NULL, mask + 2), 0);
         assert_ptr_equal(before.sa_handler, after.sa_handler);
-        assert_memory_equal(mask, mask + 1, sizeof(*mask));
+        assert_same_mask(mask, mask + 1);
+        assert_same_mask(mask, mask + 2);
 }
 
 /* A caller that has its children reaped by the kernel loses their status, not their end. */
@@ -578,23 +631,23 @@ static void test_nothing_left(void **state) {
 
 int main(int argc, char *argv[]) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_close_waits_for_pipes),
-                cmocka_unit_test(test_close_after_exit),
-                cmocka_unit_test(test_close_without_readers),
-                cmocka_unit_test(test_attach_late),
-                cmocka_unit_test(test_unref_in_exit_handler),
-                cmocka_unit_test(test_unref_in_close_handler),
-                cmocka_unit_test(test_kill_group),
-                cmocka_unit_test(test_kill_no_group),
-                cmocka_unit_test(test_time_limit),
-                cmocka_unit_test(test_time_limit_late),
-                cmocka_unit_test(test_time_limit_ignored),
-                cmocka_unit_test(test_die_with_thread),
-                cmocka_unit_test(test_detached_survives),
-                cmocka_unit_test(test_detached_options),
-                cmocka_unit_test(test_sigchld_untouched),
-                cmocka_unit_test(test_sigchld_ignored),
-                cmocka_unit_test(test_nothing_left),
+                child_test(test_close_waits_for_pipes),
+                child_test(test_close_after_exit),
+                child_test(test_close_without_readers),
+                child_test(test_attach_late),
+                child_test(test_unref_in_exit_handler),
+                child_test(test_unref_in_close_handler),
+                child_test(test_kill_group),
+                child_test(test_kill_no_group),
+                child_test(test_time_limit),
+                child_test(test_time_limit_late),
+                child_test(test_time_limit_ignored),
+                child_test(test_die_with_thread),
+                child_test(test_detached_survives),
+                child_test(test_detached_options),
+                child_test(test_sigchld_untouched),
+                child_test(test_sigchld_ignored),
+                child_test(test_nothing_left),
         };
 
         if (argc > 1)

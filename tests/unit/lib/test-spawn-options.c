@@ -12,7 +12,7 @@
 #include <sys/sysmacros.h>
 #include <sys/un.h>
 
-#define NOBODY 65534
+#define NOBODY      65534
 #define OTHER_GROUP 65533
 
 static char directory[] = "/tmp/test-spawn-options-XXXXXX";
@@ -114,8 +114,8 @@ static const char *make_file(const char *name, const char *text, mode_t mode) {
         return path;
 }
 
-/* Starts this program as the child with @stdio, and returns its report; the streams and the channel are there
- * for exactly those that have one. */
+/* Starts this program as the child with @stdio, and returns its report; the streams and the channel are
+ * there for exactly those that have one. */
 static const char *report(const muster_stdio *stdio, size_t n) {
         static char text[4096];
         _cleanup_free_ char *read = NULL;
@@ -264,8 +264,9 @@ static void test_number_taken_by_pipe(void **state) {
 /* Pipes, whose numbers are as low as the places, and descriptors of the caller that swap with them: each is
  * where it belongs. */
 static void test_pipes_among_places(void **state) {
-        muster_spawn_options o = options_shell("read a <&5; read b <&8; echo $a >&8; echo $b >&5; echo one; echo two >&2;"
-                                               "read c; echo $c >&4; echo three >&3; echo seven >&7");
+        muster_spawn_options o = options_shell(
+                        "read a <&5; read b <&8; echo $a >&8; echo $b >&5; echo one; echo two >&2;"
+                        "read c; echo $c >&4; echo three >&3; echo seven >&7");
         Heard heard[9];
         char text[64];
         int p[2];
@@ -414,9 +415,9 @@ static void test_cwd(void **state) {
 
 static int become_nobody(void) {
         return syscall(SYS_setgroups, 0, NULL) < 0 || setresgid(NOBODY, NOBODY, NOBODY) < 0 ||
-                                        setresuid(NOBODY, NOBODY, NOBODY) < 0
-                        ? -1
-                        : 0;
+                                               setresuid(NOBODY, NOBODY, NOBODY) < 0
+                               ? -1
+                               : 0;
 }
 
 static int spawn_without_loop(const muster_spawn_options *o) {
@@ -487,7 +488,8 @@ static void test_no_such_user(void **state) {
 }
 
 static void assert_identity(uint64_t flags, const char *expected) {
-        muster_spawn_options o = options_shell("sed -n -E 's/\\s+/ /g; s/^(Uid|Gid|Groups): ?//p' /proc/self/status");
+        muster_spawn_options o =
+                        options_shell("sed -n -E 's/\\s+/ /g; s/^(Uid|Gid|Groups): ?//p' /proc/self/status");
         Ended e;
 
         o.flags |= flags;
@@ -516,8 +518,8 @@ static void test_user_and_group(void **state) {
         assert_int_equal(setgroups((size_t) n, before), 0);
 }
 
-/* A child that becomes another user leaves its parent's memory and rights alone, and what fails in it is told
- * all the same. */
+/* A child that becomes another user leaves its parent's memory and rights alone, and what fails in it is
+ * told all the same. */
 static void test_user_leaves_parent_alone(void **state) {
         enum { SIZE = 1 << 20 };
         muster_spawn_options o = MUSTER_SPAWN_OPTIONS_INIT;
@@ -564,7 +566,8 @@ static void test_path_search(void **state) {
 
         snprintf(a, sizeof(a), "PATH=%s/a", directory);
         snprintf(b, sizeof(b), "PATH=%s/b", directory);
-        snprintf(both, sizeof(both), "PATH=%s/a:/nonexistent:%s/report/x:%s/b", directory, directory, directory);
+        snprintf(both, sizeof(both), "PATH=%s/a:/nonexistent:%s/report/x:%s/b", directory, directory,
+                        directory);
         snprintf(longest, sizeof(longest), "PATH=/%05000d:%s/b", 0, directory);
         make_file("a/found-in-path", "#!/bin/sh\necho a\n", 0600);
         make_file("b/found-in-path", "#!/bin/sh\necho b $0 $1\n", 0700);
@@ -646,7 +649,8 @@ static int may_have_private_run(void) {
 }
 
 static int listen_as_journal(void) {
-        const struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = "/run/systemd/journal/stdout" };
+        const struct sockaddr_un address = { .sun_family = AF_UNIX,
+                .sun_path = "/run/systemd/journal/stdout" };
         int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
         if (fd < 0 || bind(fd, (const struct sockaddr *) &address, sizeof(address)) < 0)
@@ -700,7 +704,8 @@ static int journal_of(int listener, const char *command, size_t n_stdio, char *t
 /* stdout and stderr are one stream to the journal, whose first line is the identifier, and JOURNAL_STREAM is
  * that stream; what stdio lists goes where it says. */
 static int spawn_with_journal(void) {
-        const char *command = "echo out; echo err >&2; [ $JOURNAL_STREAM = $(stat -L -c %d:%i /proc/self/fd/2) ] && echo same >&2";
+        const char *command = "echo out; echo err >&2;"
+                              "[ $JOURNAL_STREAM = $(stat -L -c %d:%i /proc/self/fd/2) ] && echo same >&2";
         char text[4096];
         int fd, r;
 
