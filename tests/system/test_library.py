@@ -59,14 +59,17 @@ def test_detached(library):
 def test_cluster_example(library):
     """As a unit: it serves, replaces a worker that asks to go, and stops in order."""
     library.run('systemd-run', '--unit=example', '--property=KillMode=mixed', 'cluster', '8081')
-    url = 'http://127.0.0.1:8081'
-    curl = 'curl', '--silent', '--show-error', '--retry', '20', '--retry-connrefused', '--retry-delay', '1'
-    assert re.match(r'worker \d+, pid \d+', library.run(*curl, f'{url}/').stdout)
+    wait_for(lambda: any('is ready' in message for message in library.messages('example')), 'a worker is ready')
 
-    failed = re.match(r'worker \d+, pid (\d+)', library.run(*curl, f'{url}/fail').stdout).group(1)
+    def worker_pid(path):
+        output = library.run('curl', '--silent', '--show-error', f'http://127.0.0.1:8081{path}').stdout
+        return re.fullmatch(r'worker \d+, pid (\d+)\n', output).group(1)
+
+    worker_pid('/')
+    failed = worker_pid('/fail')
     ended = f'(pid {failed}) ended: status 0'
     wait_for(lambda: any(ended in message for message in library.messages('example')), ended)
-    assert re.match(r'worker \d+, pid \d+', library.run(*curl, f'{url}/').stdout)
+    assert worker_pid('/') != failed
 
     library.systemctl('stop', 'example')
     messages = library.messages('example')
