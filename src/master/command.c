@@ -96,6 +96,7 @@ static int make_environment(Command *c, const CommandIdentity *id) {
                         append(c->env, &n, "MUSTER_APP=%s", id->app) < 0 ||
                         append(c->env, &n, "MUSTER_WORKER=%u", id->slot) < 0 ||
                         append(c->env, &n, "MUSTER_GENERATION=%" PRIu64, id->generation) < 0 ||
+                        append(c->env, &n, "%s", id->mark) < 0 ||
                         append(c->env, &n, "LISTEN_FDS=%zu", id->n_sockets) < 0 ||
                         append(c->env, &n, "LISTEN_FDNAMES=%s", id->socket_names) < 0 ||
                         append(c->env, &n, BOARD_ENV_FD "=%zu", board_fd) < 0 ||

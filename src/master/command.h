@@ -23,6 +23,7 @@ typedef struct CommandIdentity {
         size_t n_sockets;
         const char *socket_names;
         unsigned board_cell;
+        const char *mark; /* a variable ("NAME=value") by which its processes are known */
 } CommandIdentity;
 
 /* Returns 0 or -ENOMEM. The environment is the master's own, less what concerns the master alone. */

@@ -268,11 +268,12 @@ static void log_killed(Orphans *o, const Orphan *p) {
                 name[strcspn(name, "\n")] = '\0';
         text_make_printable(name);
         if (p->owner.slot > 0)
-                log_event(LOG_NOTICE, (.worker = p->owner.slot),
+                log_event(LOG_NOTICE, (.message_id = MESSAGE_ID_LEFT_BEHIND, .worker = p->owner.slot),
                                 "Worker %u left process %d (%s) behind; killed.", p->owner.slot, p->pid,
                                 name);
         else
-                log_notice("Process %d (%s) was left behind and is no worker's; killed.", p->pid, name);
+                log_event(LOG_NOTICE, (.message_id = MESSAGE_ID_LEFT_BEHIND),
+                                "Process %d (%s) was left behind and is no worker's; killed.", p->pid, name);
 }
 
 /* With its group, if it leads one; as long as it is not reaped, no other can. */

@@ -107,24 +107,6 @@ static void on_exit_of_child(muster_child *child, int code, int status, void *us
         w->environment->on_exit(w, w->environment->userdata);
 }
 
-/* Behind what the command has already: a muster inside of a muster has two. */
-static int add_id(Command *c, const Worker *w) {
-        size_t n = 0;
-
-        while (c->env[n])
-                n++;
-        char **env = reallocarray(c->env, n + 2, sizeof(char *));
-        if (!env)
-                return -ENOMEM;
-        c->env = env;
-        if (asprintf(env + n, WORKER_ENV_ID "=%d.%u.%" PRIu64, getpid(), w->slot, w->started_usec) < 0) {
-                env[n] = NULL;
-                return -ENOMEM;
-        }
-        env[n + 1] = NULL;
-        return 0;
-}
-
 static int spawn(Worker *w, const Command *command) {
         const WorkerEnvironment *e = w->environment;
         size_t n = 0, n_stdio = 3 + e->listeners->n + 2;
@@ -156,6 +138,7 @@ int worker_start(const WorkerEnvironment *environment, const Config *config, uns
                 uint64_t generation, unsigned cell_index, Worker **ret) {
         _cleanup_(command_freep) Command *command = NULL;
         _cleanup_(worker_freep) Worker *w = NULL;
+        char mark[64];
         int r;
 
         w = calloc(1, sizeof(*w));
@@ -174,6 +157,7 @@ int worker_start(const WorkerEnvironment *environment, const Config *config, uns
         list_init(&w->node);
         board_cell_reset(w->cell);
 
+        snprintf(mark, sizeof(mark), WORKER_ENV_ID "=%d.%u.%" PRIu64, getpid(), slot, w->started_usec);
         CommandIdentity identity = {
                 .app = environment->app,
                 .slot = slot,
@@ -181,10 +165,9 @@ int worker_start(const WorkerEnvironment *environment, const Config *config, uns
                 .n_sockets = environment->listeners->n,
                 .socket_names = environment->listeners->names,
                 .board_cell = cell_index,
+                .mark = mark,
         };
         r = command_new(config, &identity, &command);
-        if (r >= 0)
-                r = add_id(command, w);
         if (r < 0)
                 return r;
         r = spawn(w, command);

@@ -134,22 +134,26 @@ class Births:
         self.path = str(path)
         self.listener = unix(path)
         self.born = []
+        self.unasked = []
 
     def environment(self):
         return {"BIRTHS": self.path}
 
     def wait(self, role):
-        """The next process of that role, alive, with its connection; those that are born before it are skipped."""
+        """The first process of that role that was not asked for yet, which is to be alive."""
+        for i, (its_role, pid, sock) in enumerate(self.unasked):
+            if its_role == role:
+                del self.unasked[i]
+                return self.add(pid, sock)
         while True:
             wait_readable([self.listener], f"the birth of {role}")
             sock, _ = self.listener.accept()
             sock.settimeout(DEADLINE)
             pid = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
-            line = sock.makefile().readline()
-            if line != role + "\n":
-                sock.close()
-                continue
-            return self.add(pid, sock)
+            its_role = sock.makefile().readline().strip()
+            if its_role == role:
+                return self.add(pid, sock)
+            self.unasked.append((its_role, pid, sock))
 
     def add(self, pid, sock=None):
         process = Process(pid)
@@ -166,6 +170,8 @@ class Births:
             process.kill(signal.SIGKILL)
             process.sock.close()
             os.close(process.pidfd)
+        for _, _, sock in self.unasked:
+            sock.close()
 
 
 @pytest.fixture
@@ -337,8 +343,9 @@ def test_reload(ready, births):
 
 def test_first_start_that_fails(start, births):
     """What a worker that never got ready has left does not outlive the master either."""
-    m = start(worker=f"{LEAVE}\ndaemon('left')\nos._exit(3)", workers=1, environment=births.environment())
-    left = births.wait("left")
+    m = start(worker=f"{LEAVE}\ndaemon('left')\ntell('worker').recv(1)\nos._exit(3)", workers=1, environment=births.environment())
+    left, worker = births.wait("left"), births.wait("worker")
+    worker.sock.sendall(b".")
     assert m.wait_exit() == 1
     assert left.ended()
 

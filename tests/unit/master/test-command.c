@@ -22,6 +22,7 @@ static const CommandIdentity identity = {
         .n_sockets = 2,
         .socket_names = "http:admin",
         .board_cell = 11,
+        .mark = "MUSTER_WORKER_ID=1.3.5",
 };
 
 static Config *load(const char *text) {
@@ -100,6 +101,7 @@ static void test_environment(void **state) {
         assert_string_equal(variable(c, "MUSTER_APP"), "web");
         assert_string_equal(variable(c, "MUSTER_WORKER"), "3");
         assert_string_equal(variable(c, "MUSTER_GENERATION"), "7");
+        assert_string_equal(variable(c, "MUSTER_WORKER_ID"), "1.3.5");
         assert_string_equal(variable(c, "LISTEN_FDS"), "2");
         assert_string_equal(variable(c, "LISTEN_FDNAMES"), "http:admin");
         assert_string_equal(variable(c, BOARD_ENV_FD), "5");

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Who is a child, and whose process it is. What the master does about it is told by the integration tests. */
+/* Who is a child, and whose process it is. What the master does about it is told by the integration tests.
+ */
 
 #include "../unit.h"
 
@@ -139,8 +140,8 @@ static void test_id(void **state) {
 /* It is the last of many variables; one of another master before it does not count. */
 static void test_owner(void **state) {
         static char large[100000] = "LARGE=";
-        char *const env[] = { large, (char *) "MUSTER_WORKER_ID=8.1.5", (char *) "", (char *) "A=MUSTER_WORKER_ID=7.9.9",
-                (char *) "MUSTER_WORKER_ID=7.3.6", NULL };
+        char *const env[] = { large, (char *) "MUSTER_WORKER_ID=8.1.5", (char *) "",
+                (char *) "A=MUSTER_WORKER_ID=7.9.9", (char *) "MUSTER_WORKER_ID=7.3.6", NULL };
         WorkerId id = { .slot = 0 };
         pid_t pid;
 
