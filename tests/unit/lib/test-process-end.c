@@ -106,6 +106,7 @@ static void test_close_without_readers(void **state) {
                 { .kind = MUSTER_STDIO_IPC } };
         o.n_stdio = 5;
         muster_child *child = start(&o, &e);
+        assert_int_equal(muster_stream_pause(muster_child_get_stream(child, 2)), 0);
         run_until(e.closes);
         assert_int_equal(e.status, 0);
         run_what_is_due();

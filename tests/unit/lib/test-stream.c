@@ -41,6 +41,7 @@ typedef struct Told {
         int pieces, drained, broken, error;
         bool in_call;           /* a function of the header is running: no handler may be called */
         bool pause_after_piece; /* what the handlers do */
+        bool pause_when_drained;
         bool close_in_handler;
         bool unref_in_handler;
         bool write_in_handler;
@@ -82,6 +83,8 @@ static void on_drained(muster_stream *stream, void *userdata) {
 
         assert_false(t->in_call);
         t->drained++;
+        if (t->pause_when_drained)
+                assert_int_equal(muster_stream_pause(stream), 0);
         react(stream, t);
 }
 
@@ -599,6 +602,72 @@ static void test_unref_in_handlers(void **state) {
         in_each_handler((Told){ .unref_in_handler = true });
 }
 
+/* Fills the socket and a bit more, and returns when the child has read what was in it and has answered: now
+ * there is something to write and to read at once. */
+static muster_child *start_with_both_due(Told *t, Ended *e) {
+        static const char data[1000];
+        muster_spawn_options o = options_shell(
+                        "read n; head -c $n <&3 >/dev/null; echo data >&3; echo >&1; exec sleep 100");
+        uint64_t sent = 0;
+        int p[2], r;
+        char line[32], ready;
+
+        assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+        o.stdio = (const muster_stdio[]){
+                { .kind = MUSTER_STDIO_PIPE },
+                { .kind = MUSTER_STDIO_FD, .fd = p[1] },
+                { .kind = MUSTER_STDIO_INHERIT },
+                { .kind = MUSTER_STDIO_PIPE },
+        };
+        o.n_stdio = 4;
+        muster_child *child = start(&o, e);
+        muster_stream *stream = muster_child_get_stream(child, 3);
+        tell(stream, t);
+        do {
+                r = put(stream, t, data, sizeof(data));
+                sent += sizeof(data);
+        } while (r == 0);
+        assert_int_equal(r, 1);
+        int n = snprintf(line, sizeof(line), "%lu\n",
+                        (unsigned long) (sent - muster_stream_get_queued_bytes(stream)));
+        assert_int_equal(muster_stream_write(muster_child_get_stream(child, 0), line, (size_t) n), 0);
+        assert_int_equal(read(p[0], &ready, 1), 1);
+        close(p[0]);
+        close(p[1]);
+        return child;
+}
+
+/* What "drained" does to the stream counts for the data that arrived at the same time. */
+static void test_both_due(void **state) {
+        static const Told whats[] = {
+                { .pieces = 0 },
+                { .pause_when_drained = true },
+                { .close_in_handler = true },
+                { .unref_in_handler = true },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(whats); i++) {
+                Told t = whats[i];
+                Ended e;
+
+                muster_child *child = start_with_both_due(&t, &e);
+                int pidfd = pidfd_of(muster_child_get_pid(child));
+                muster_stream *stream = muster_stream_ref(muster_child_get_stream(child, 3));
+                pid_t pid = muster_child_get_pid(child);
+                muster_child_unref(child);
+                run_until(t.drained);
+                run_what_is_due();
+                assert_int_equal(t.drained, 1);
+                assert_int_equal(t.pieces, i == 0);
+                if (!t.unref_in_handler)
+                        muster_stream_unref(stream);
+                assert_int_equal(kill(pid, SIGKILL), 0);
+                wait_for_end(pidfd);
+                close(pidfd);
+                assert_int_equal(waitpid(pid, NULL, 0), pid);
+        }
+}
+
 /* A descriptor that was taken is the caller's, with the promised flags and all that is in the pipe; the
  * child's close does not wait for it. */
 static void test_take_fd(void **state) {
@@ -685,6 +754,7 @@ int main(int argc, char *argv[]) {
                 child_test(test_close),
                 child_test(test_close_in_handlers),
                 child_test(test_unref_in_handlers),
+                child_test(test_both_due),
                 child_test(test_take_fd),
                 child_test(test_set_handlers),
         };
