@@ -11,7 +11,8 @@
  * The note at the end tells packagers' tools of the dependency, as systemd's own ELF files do for what they
  * load. */
 
-#define SD_JOURNAL_SUPPRESS_LOCATION /* CODE_FILE= and so on are our own; else sd_journal_sendv is a macro */
+#define SD_JOURNAL_SUPPRESS_LOCATION  /* CODE_FILE= and so on are our own; else sd_journal_sendv is a macro \
+                                       */
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -47,7 +48,8 @@ LAZY_INT(sd_event_add_io,
                 (sd_event * e, sd_event_source **s, int fd, uint32_t events, sd_event_io_handler_t f,
                                 void *u),
                 (e, s, fd, events, f, u))
-LAZY_INT(sd_event_add_defer, (sd_event * e, sd_event_source **s, sd_event_handler_t f, void *u), (e, s, f, u))
+LAZY_INT(sd_event_add_defer, (sd_event * e, sd_event_source **s, sd_event_handler_t f, void *u),
+                (e, s, f, u))
 LAZY_INT(sd_event_add_signal,
                 (sd_event * e, sd_event_source **s, int sig, sd_event_signal_handler_t f, void *u),
                 (e, s, sig, f, u))

@@ -3,7 +3,8 @@
 
 #include "basic/log.h"
 
-#define SD_JOURNAL_SUPPRESS_LOCATION /* CODE_FILE= and so on are our own; else sd_journal_sendv is a macro */
+#define SD_JOURNAL_SUPPRESS_LOCATION  /* CODE_FILE= and so on are our own; else sd_journal_sendv is a macro \
+                                       */
 
 #include <errno.h>
 #include <inttypes.h>

@@ -7,8 +7,8 @@
 
 #include "basic/macro.h"
 
-/* The length of the well-formed UTF-8 sequence of two bytes or more at @p, of at most @n bytes; 0 if there is
- * none (RFC 3629, section 4). */
+/* The length of the well-formed UTF-8 sequence of two bytes or more at @p, of at most @n bytes; 0 if there
+ * is none (RFC 3629, section 4). */
 size_t text_utf8_sequence(const unsigned char *p, size_t n);
 
 /* Replaces, in place, every byte that is neither printable ASCII nor part of a well-formed UTF-8 sequence by

@@ -85,8 +85,8 @@ static bool scan_string(Scanner *s) {
                 } else if (c < 0x80)
                         s->p++;
                 else {
-                        size_t n = text_utf8_sequence((const unsigned char *) s->p,
-                                        (size_t) (s->end - s->p));
+                        size_t n = text_utf8_sequence(
+                                        (const unsigned char *) s->p, (size_t) (s->end - s->p));
                         if (n == 0)
                                 return false;
                         s->p += n;

@@ -36,9 +36,9 @@ int json_scan_frame(const char *text, size_t n, JsonMember *members, size_t n_me
 /* Whether the value is the string @s, written without escapes. */
 bool json_span_is(JsonSpan value, const char *s);
 
-/* Copies a string value into @buf as far as it fits, without escapes: they become what they stand for, or '?'
- * where that is not ASCII. Returns false, with an empty text, when the value is no string. For texts that
- * people read. */
+/* Copies a string value into @buf as far as it fits, without escapes: they become what they stand for, or
+ * '?' where that is not ASCII. Returns false, with an empty text, when the value is no string. For texts
+ * that people read. */
 bool json_span_to_text(JsonSpan value, char *buf, size_t size);
 
 /* Appends @s as a JSON string, quotes included, to a buffer of @size bytes at @offset; what is not printable

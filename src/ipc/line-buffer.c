@@ -85,7 +85,8 @@ bool line_buffer_last_begin(const LineBuffer *b, size_t n, uint64_t *ret_offset)
 }
 
 bool line_buffer_next(LineBuffer *b, char **ret_line, size_t *ret_n, uint64_t *ret_offset) {
-        char *feed = b->used > b->searched ? memchr(b->data + b->searched, '\n', b->used - b->searched) : NULL;
+        char *feed = b->used > b->searched ? memchr(b->data + b->searched, '\n', b->used - b->searched)
+                                           : NULL;
 
         if (!feed) {
                 b->searched = b->used;

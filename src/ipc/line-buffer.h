@@ -29,8 +29,8 @@ void line_buffer_add(LineBuffer *b, size_t n);
  * none does. */
 bool line_buffer_last_begin(const LineBuffer *b, size_t n, uint64_t *ret_offset);
 
-/* The next complete line, without its line feed, in whose place is a NUL now; and its offset. False: there is
- * none, and the lines handed out before are invalid. */
+/* The next complete line, without its line feed, in whose place is a NUL now; and its offset. False: there
+ * is none, and the lines handed out before are invalid. */
 bool line_buffer_next(LineBuffer *b, char **ret_line, size_t *ret_n, uint64_t *ret_offset);
 
 /* Whether a line is under way. */

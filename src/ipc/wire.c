@@ -67,7 +67,9 @@ static int parse_envelope(JsonSpan type, JsonSpan message, WireLine *ret) {
 
 int wire_parse(const char *line, size_t n, WireLine *ret) {
         enum { CMD, TYPE, MSG };
-        JsonMember members[] = { [CMD] = { .name = "cmd" }, [TYPE] = { .name = "type" }, [MSG] = { .name = "msg" } };
+        JsonMember members[] = {
+                [CMD] = { .name = "cmd" }, [TYPE] = { .name = "type" }, [MSG] = { .name = "msg" }
+        };
         WireKind kind = WIRE_MESSAGE;
         int r;
 

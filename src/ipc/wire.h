@@ -2,9 +2,9 @@
 #pragma once
 
 /* The lines of a channel, as Node's child_process.fork() writes them with the serialization "json": one JSON
- * value a line. An object whose "cmd" begins with NODE_ is internal; NODE_HANDLE is the envelope of a message
- * with a descriptor, which is acknowledged with NODE_HANDLE_ACK, or NODE_HANDLE_NACK when it did not arrive.
- * No input, no output: text in, meaning out. */
+ * value a line. An object whose "cmd" begins with NODE_ is internal; NODE_HANDLE is the envelope of a
+ * message with a descriptor, which is acknowledged with NODE_HANDLE_ACK, or NODE_HANDLE_NACK when it did not
+ * arrive. No input, no output: text in, meaning out. */
 
 #include <stdbool.h>
 #include <stddef.h>

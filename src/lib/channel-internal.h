@@ -26,8 +26,8 @@ typedef enum ChannelState {
         CHANNEL_ENDED,  /* the socket is closed */
 } ChannelState;
 
-/* A line on its way out that cannot be forgotten yet: it waits for room in the socket, for an acknowledgement
- * of its descriptor, or for its handler to be called. */
+/* A line on its way out that cannot be forgotten yet: it waits for room in the socket, for an
+ * acknowledgement of its descriptor, or for its handler to be called. */
 typedef struct Outgoing {
         List node;
         int fd;         /* a duplicate, until it is sent */
@@ -74,7 +74,8 @@ struct muster_channel {
         void *owner;
 
         LineBuffer in;
-        Arrival arrivals[2]; /* of the line under way, and of one that begins in the same read as that ends */
+        Arrival arrivals[2]; /* of the line under way, and of one that begins in the same read as that ends
+                              */
         unsigned n_arrivals;
 
         List waiting;  /* Outgoing: not (wholly) sent, in order */
@@ -101,15 +102,15 @@ void channel_end(muster_channel *c, int error);
  * negative errno that ends the channel, or 1 at the end of the stream. */
 int channel_receive(muster_channel *c);
 
-/* From the loop: hands out all that has arrived, of a peer that has ended. Whoever inherited its end and writes
- * on could go on for ever, so what is read is no more than what is there. */
+/* From the loop: hands out all that has arrived, of a peer that has ended. Whoever inherited its end and
+ * writes on could go on for ever, so what is read is no more than what is there. */
 void channel_receive_rest(muster_channel *c);
 
 void channel_close_arrivals(muster_channel *c);
 
-/* Sends a line given in pieces, or puts what the socket does not take behind what waits. @fd is duplicated if
- * it has to wait. @o is NULL or has room for no data and is owned by the queue on success. Returns 0, 1 when
- * it waits, or a negative errno: then nothing was sent. */
+/* Sends a line given in pieces, or puts what the socket does not take behind what waits. @fd is duplicated
+ * if it has to wait. @o is NULL or has room for no data and is owned by the queue on success. Returns 0, 1
+ * when it waits, or a negative errno: then nothing was sent. */
 int channel_send_pieces(muster_channel *c, const struct iovec *iov, int n_iov, int fd, Outgoing *o);
 
 /* A line of our own, which is never refused but for memory or a peer that does not read. */
@@ -132,8 +133,8 @@ Outgoing *outgoing_free(Outgoing *o);
 /* For the child that a channel belongs to: who is told of the end after the application. */
 void channel_set_owner(muster_channel *c, void (*on_ended)(void *owner), void *owner);
 
-/* From the loop: the process at the other end has ended. A channel that nobody listens to ends with it; another
- * one when all that was sent is read. */
+/* From the loop: the process at the other end has ended. A channel that nobody listens to ends with it;
+ * another one when all that was sent is read. */
 void channel_peer_exited(muster_channel *c);
 
 static inline bool channel_is_ended(const muster_channel *c) {

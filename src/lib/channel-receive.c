@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* A channel's way in: bytes and descriptors become messages.
  *
- * Which line a descriptor belongs to. A sender passes it with the first byte of its line, in a system call of
- * that line's own. The kernel never merges what came with a descriptor with what was sent after it, and a
+ * Which line a descriptor belongs to. A sender passes it with the first byte of its line, in a system call
+ * of that line's own. The kernel never merges what came with a descriptor with what was sent after it, and a
  * descriptor arrives with the first byte it was sent with (unix(7), "ancillary data forms a barrier"). So
  * whatever came before it in the same read, the line of a descriptor is the last one that *begins* in that
- * read. Giving it to the first envelope that is complete, as Node does, lets an envelope without a descriptor
- * steal that of the next. */
+ * read. Giving it to the first envelope that is complete, as Node does, lets an envelope without a
+ * descriptor steal that of the next. */
 
 #include "lib/channel-internal.h"
 

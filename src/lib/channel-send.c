@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* A channel's way out.
  *
- * A line goes to the socket at once when nothing waits before it. What the socket does not take is copied and
- * waits; a descriptor waits as a duplicate, so that the caller may close its own. A descriptor is sent in a
- * system call of its own line (see channel-receive.c), lines without one are gathered.
+ * A line goes to the socket at once when nothing waits before it. What the socket does not take is copied
+ * and waits; a descriptor waits as a duplicate, so that the caller may close its own. A descriptor is sent
+ * in a system call of its own line (see channel-receive.c), lines without one are gathered.
  *
  * Sent is not the end for a descriptor: the peer acknowledges each, in order. */
 
@@ -214,7 +214,8 @@ void channel_flush(muster_channel *c) {
 }
 
 /* What is left after @sent bytes of the pieces waits. */
-static int enqueue(muster_channel *c, const struct iovec *iov, int n_iov, size_t sent, int fd, Outgoing *like) {
+static int enqueue(
+                muster_channel *c, const struct iovec *iov, int n_iov, size_t sent, int fd, Outgoing *like) {
         _cleanup_(outgoing_freep) Outgoing *o = NULL;
         size_t size = 0, at = 0;
 
@@ -367,10 +368,10 @@ _public_ int muster_channel_send_full(muster_channel *channel, const char *json,
                 int type, muster_channel_sent_handler_t handler, void *userdata) {
         muster_assert_return(channel, -EINVAL);
         muster_assert_return(json, -EINVAL);
-        muster_assert_return(type == MUSTER_HANDLE_AUTO ||
-                                             (fd < 0 ? type == MUSTER_HANDLE_NONE
-                                                     : type >= MUSTER_HANDLE_NET_SERVER &&
-                                                                       type <= MUSTER_HANDLE_DGRAM_NATIVE),
+        muster_assert_return(
+                        type == MUSTER_HANDLE_AUTO ||
+                                        (fd < 0 ? type == MUSTER_HANDLE_NONE
+                                                : type >= MUSTER_HANDLE_NET_SERVER && type <= MUSTER_HANDLE_DGRAM_NATIVE),
                         -EINVAL);
 
         if (channel->state != CHANNEL_OPEN || channel->broken < 0)

@@ -203,7 +203,8 @@ static int check_socket(int fd) {
                 return -errno;
         if (value != AF_UNIX)
                 return -EPROTOTYPE;
-        return getpeername(fd, &(struct sockaddr){ 0 }, &(socklen_t){ sizeof(struct sockaddr) }) < 0 ? -errno : 0;
+        return getpeername(fd, &(struct sockaddr){ 0 }, &(socklen_t){ sizeof(struct sockaddr) }) < 0 ? -errno
+                                                                                                     : 0;
 }
 
 static int copy_channel_options(const muster_channel_options *options, muster_channel_options *ret) {

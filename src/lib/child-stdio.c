@@ -164,7 +164,9 @@ int stdio_open(Stdio *s, const muster_spawn_options *options, int with_channel) 
         if (!s->places)
                 return -ENOMEM;
         for (size_t i = 0; i < n; i++)
-                s->places[i] = (StdioPlace){ .kind = -1, .child = -EBADF, .owned = -EBADF, .parent = -EBADF };
+                s->places[i] = (StdioPlace){
+                        .kind = -1, .child = -EBADF, .owned = -EBADF, .parent = -EBADF
+                };
         r = open_all(s, options, with_channel);
         if (r < 0)
                 stdio_done(s);

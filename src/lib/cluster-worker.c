@@ -2,7 +2,8 @@
 /* One worker process of a cluster; see cluster-internal.h.
  *
  * Down the channel go {"cmd":"MUSTER","act":"server","name":NAME} with the descriptor for each server, then
- * "started", and at the end "retire". Up come "ready" and "retire" with a "reason", which may also be spelled
+ * "started", and at the end "retire". Up come "ready" and "retire" with a "reason", which may also be
+ * spelled
  * {"act":"suicide"}. All else is the application's. */
 
 #include "lib/cluster-internal.h"
@@ -68,7 +69,9 @@ static void on_ready(muster_cluster_worker *w) {
 
 static void on_message(muster_channel *channel, muster_message *message, void *userdata) {
         enum { CMD, ACT, REASON };
-        JsonMember m[] = { [CMD] = { .name = "cmd" }, [ACT] = { .name = "act" }, [REASON] = { .name = "reason" } };
+        JsonMember m[] = {
+                [CMD] = { .name = "cmd" }, [ACT] = { .name = "act" }, [REASON] = { .name = "reason" }
+        };
         muster_cluster_worker *w = userdata;
         muster_cluster *c = w->slot->cluster;
         char reason[REASON_MAX];
@@ -87,7 +90,8 @@ static void on_message(muster_channel *channel, muster_message *message, void *u
                 c->handlers.message(c, w, message, c->userdata);
 }
 
-/* As a rule it has ended, and its exit is the next that we hear. If it goes on living, nobody can reach it. */
+/* As a rule it has ended, and its exit is the next that we hear. If it goes on living, nobody can reach it.
+ */
 static void on_disconnected(muster_channel *channel, int error, void *userdata) {
         muster_cluster_worker *w = userdata;
         char reason[REASON_MAX];
@@ -125,7 +129,8 @@ static int send_servers(muster_cluster_worker *w) {
         int r;
 
         for (size_t i = 0; i < c->n_servers; i++) {
-                int n = snprintf(line, sizeof(line), "{\"cmd\":\"MUSTER\",\"act\":\"server\",\"name\":\"%s\"}",
+                int n = snprintf(line, sizeof(line),
+                                "{\"cmd\":\"MUSTER\",\"act\":\"server\",\"name\":\"%s\"}",
                                 c->servers[i].name);
                 r = muster_channel_send_full(channel, line, (size_t) n, c->servers[i].fd,
                                 MUSTER_HANDLE_NET_SERVER, on_server_sent, w);

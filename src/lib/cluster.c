@@ -63,14 +63,14 @@ static int on_pause(sd_event_source *source, uint64_t usec, void *userdata) {
 }
 
 static void slot_pause(Slot *slot, uint64_t usec) {
-        /* Without memory for a timer the slot stays empty until its next worker is told to go; there is none,
-         * so it is as good as a process that cannot be started for want of memory. */
+        /* Without memory for a timer the slot stays empty until its next worker is told to go; there is
+         * none, so it is as good as a process that cannot be started for want of memory. */
         (void) sd_event_add_time_relative(slot->cluster->event, &slot->pause, CLOCK_MONOTONIC, usec,
                         clock_accuracy_usec(usec), on_pause, slot);
 }
 
-/* Fills the slot after the pause that its history asks for, which is none as a rule: then in the next turn of
- * the loop, as a failure is told by a handler. Returns that pause. */
+/* Fills the slot after the pause that its history asks for, which is none as a rule: then in the next turn
+ * of the loop, as a failure is told by a handler. Returns that pause. */
 static uint64_t slot_fill(Slot *slot, uint64_t lived_usec) {
         muster_cluster *c = slot->cluster;
 
@@ -225,7 +225,8 @@ _public_ int muster_cluster_new(sd_event *event, const muster_cluster_options *o
                 r = options_copy(&o, sizeof(o), options,
                                 OPTIONS_SIZE_UP_TO(muster_cluster_options, backoff_max_usec));
         if (r >= 0 && handlers)
-                r = options_copy(&h, sizeof(h), handlers, OPTIONS_SIZE_UP_TO(muster_cluster_handlers, stopped));
+                r = options_copy(&h, sizeof(h), handlers,
+                                OPTIONS_SIZE_UP_TO(muster_cluster_handlers, stopped));
         if (r < 0)
                 return r;
         muster_assert_return(options_are_valid(&o), -EINVAL);

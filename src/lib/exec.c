@@ -145,7 +145,8 @@ static int give_input(Exec *e, const muster_exec_options *o) {
         return 0;
 }
 
-static int exec_start(sd_event *event, const muster_spawn_options *spawn, const muster_exec_options *o, Exec *e) {
+static int exec_start(
+                sd_event *event, const muster_spawn_options *spawn, const muster_exec_options *o, Exec *e) {
         const muster_stream_handlers handlers = {
                 .size = sizeof(handlers),
                 .data = on_data,
@@ -160,7 +161,8 @@ static int exec_start(sd_event *event, const muster_spawn_options *spawn, const 
         child_set_timeout_handler(e->child, on_timeout);
         r = muster_stream_set_handlers(muster_child_get_stream(e->child, STDOUT_FILENO), &handlers, e);
         if (r >= 0)
-                r = muster_stream_set_handlers(muster_child_get_stream(e->child, STDERR_FILENO), &handlers, e);
+                r = muster_stream_set_handlers(
+                                muster_child_get_stream(e->child, STDERR_FILENO), &handlers, e);
         if (r >= 0)
                 r = give_input(e, o);
         if (r < 0)
@@ -178,7 +180,8 @@ static int run(sd_event *event, const char *program, char *const *argv, uint64_t
         muster_assert_return(event && program && *program && handler, -EINVAL);
         muster_assert_return(!argv || argv[0], -EINVAL);
         if (options) {
-                r = options_copy(&o, sizeof(o), options, OPTIONS_SIZE_UP_TO(muster_exec_options, input_size));
+                r = options_copy(
+                                &o, sizeof(o), options, OPTIONS_SIZE_UP_TO(muster_exec_options, input_size));
                 if (r < 0)
                         return r;
         }

@@ -12,7 +12,8 @@ typedef struct IoWatch {
         uint32_t events;         /* EPOLL…; 0: off */
 } IoWatch;
 
-/* Watches @fd on @event for @events. The handler is that of the first call. Returns 0 or a negative errno. */
+/* Watches @fd on @event for @events. The handler is that of the first call. Returns 0 or a negative errno.
+ */
 int io_watch_set(IoWatch *w, sd_event *event, int fd, uint32_t events, sd_event_io_handler_t handler,
                 void *userdata);
 

@@ -71,7 +71,8 @@ static int place_fds(Launch *l) {
                         continue;
                 int fd = fcntl(l->fds[i], F_DUPFD_CLOEXEC, (int) l->n_fds);
                 if (fd < 0)
-                        return -errno;
+                        return errno == EINVAL ? -EMFILE
+                                               : -errno; /* there are more places than RLIMIT_NOFILE */
                 l->fds[i] = fd;
         }
         for (size_t i = 0; i < l->n_fds; i++) {
@@ -202,7 +203,8 @@ int launch(Launch *l, pid_t *ret_pid, int *ret_pidfd) {
 
         /* Its own stack, as the parent's frame must survive; unmapped when the child no longer uses it. */
         char *stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE,
-                        (share_memory ? MAP_PRIVATE : MAP_SHARED) | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE,
+                        (share_memory ? MAP_PRIVATE : MAP_SHARED) | MAP_ANONYMOUS | MAP_STACK |
+                                        MAP_NORESERVE,
                         -1, 0);
         if (stack == MAP_FAILED)
                 return -errno;

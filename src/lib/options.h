@@ -6,9 +6,9 @@
 #include <stddef.h>
 
 /**
- * Copies @from, which begins with its size, over the @to_size bytes at @to, whose `size` is set. @min_size is
- * what the first version had. What the caller does not know stays as @to has it; a caller that is newer than
- * the library may set only what the library knows, as with openat2(2).
+ * Copies @from, which begins with its size, over the @to_size bytes at @to, whose `size` is set. @min_size
+ * is what the first version had. What the caller does not know stays as @to has it; a caller that is newer
+ * than the library may set only what the library knows, as with openat2(2).
  *
  * Returns 0; -EINVAL: smaller than @min_size; -E2BIG: a member is set that the library does not know.
  */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Child processes; the contract is in muster/process.h.
  *
- * The making of a child: child-stdio.c opens what it is to have, launch.c forks and executes, and here is the object
- * that lives on: it watches the pidfd, keeps the time limit, owns the parent's ends, and tells of the exit and
- * of the close.
+ * The making of a child: child-stdio.c opens what it is to have, launch.c forks and executes, and here is
+ * the object that lives on: it watches the pidfd, keeps the time limit, owns the parent's ends, and tells of
+ * the exit and of the close.
  *
  * The leader of a process group is not reaped before the close: as long as it is there, if only as a zombie,
  * the group's number is not given to another, and what it left behind can be killed by it. */
@@ -37,8 +37,8 @@
 /* From the kill signal to SIGKILL. */
 #define KILL_GRACE_USEC (5 * USEC_PER_SEC)
 
-#define SPAWN_FLAGS                                                                                   \
-        (MUSTER_SPAWN_DIE_WITH_PARENT | MUSTER_SPAWN_DETACHED | MUSTER_SPAWN_SHELL |                  \
+#define SPAWN_FLAGS                                                                  \
+        (MUSTER_SPAWN_DIE_WITH_PARENT | MUSTER_SPAWN_DETACHED | MUSTER_SPAWN_SHELL | \
                         MUSTER_SPAWN_PROCESS_GROUP | MUSTER_SPAWN_SET_UID | MUSTER_SPAWN_SET_GID)
 
 #define PATH_DEFAULT "/usr/local/bin:/usr/bin:/bin"
@@ -79,7 +79,8 @@ static int child_signal(const muster_child *child, int signal) {
 static void child_reap(muster_child *child) {
         if (child->reaped)
                 return;
-        while (waitid(P_PIDFD, (id_t) child->pidfd, &(siginfo_t){ 0 }, WEXITED | WNOHANG) < 0 && errno == EINTR)
+        while (waitid(P_PIDFD, (id_t) child->pidfd, &(siginfo_t){ 0 }, WEXITED | WNOHANG) < 0 &&
+                        errno == EINTR)
                 ;
         child->reaped = true;
 }
@@ -94,6 +95,9 @@ static bool all_ends_closed(const muster_child *child) {
 static int on_close(sd_event_source *source, void *userdata) {
         _cleanup_(muster_child_unrefp) muster_child *child = muster_child_ref(userdata);
 
+        /* The kill signal was sent, and whoever is left in the group has not heeded it. */
+        if (child->leads_group && child->timer && child->timeout_usec == 0)
+                (void) muster_child_kill_group(child, SIGKILL);
         child->close = sd_event_source_disable_unref(child->close);
         child->timer = sd_event_source_disable_unref(child->timer);
         child->closed = true;
@@ -321,11 +325,15 @@ static int child_launch(muster_child *child, const muster_spawn_options *o, cons
         Launch l = {
                 .program = shell ? shell[0] : o->program,
                 .path = path ? path : PATH_DEFAULT,
-                .argv = shell ? shell : o->argv ? o->argv : program_only,
+                .argv = shell     ? shell
+                        : o->argv ? o->argv
+                                  : program_only,
                 .env = env,
                 .fds = fds,
                 .n_fds = stdio->n,
-                .cwd = o->cwd ? o->cwd : o->flags & MUSTER_SPAWN_DETACHED ? "/" : NULL,
+                .cwd = o->cwd                             ? o->cwd
+                       : o->flags & MUSTER_SPAWN_DETACHED ? "/"
+                                                          : NULL,
                 .new_session = o->flags & MUSTER_SPAWN_DETACHED,
                 .new_process_group = (o->flags & MUSTER_SPAWN_PROCESS_GROUP) &&
                                      !(o->flags & MUSTER_SPAWN_DETACHED),

@@ -28,9 +28,9 @@ struct muster_stream {
         int fd;
         bool is_socket;
         bool read_only; /* there never was a writing side */
-        bool reading; /* the end has not come */
-        bool writing; /* the writing side is open */
-        bool ending;  /* it is to be closed when nothing waits */
+        bool reading;   /* the end has not come */
+        bool writing;   /* the writing side is open */
+        bool ending;    /* it is to be closed when nothing waits */
         bool paused;
         bool discard; /* nobody wants what comes */
         bool drain_due;
@@ -109,8 +109,8 @@ static void update_or_close(muster_stream *s) {
                 s->handlers.end(s, r, s->userdata);
 }
 
-/* write(2) without the signal: a library leaves the caller's SIGPIPE as it is. A socket has a flag for it; for
- * a pipe the signal is blocked meanwhile, and taken back unless it was pending before. */
+/* write(2) without the signal: a library leaves the caller's SIGPIPE as it is. A socket has a flag for it;
+ * for a pipe the signal is blocked meanwhile, and taken back unless it was pending before. */
 static ssize_t write_quietly(const muster_stream *s, const void *data, size_t size) {
         static const struct timespec at_once = { 0 };
         sigset_t pipe_only, saved, before;

@@ -51,7 +51,9 @@ static void on_server(muster_worker *w, JsonSpan name_json, muster_message *mess
 /* A handler may free the worker: nothing follows it. */
 static void on_message(muster_channel *channel, muster_message *message, void *userdata) {
         enum { CMD, ACT, NAME };
-        JsonMember m[] = { [CMD] = { .name = "cmd" }, [ACT] = { .name = "act" }, [NAME] = { .name = "name" } };
+        JsonMember m[] = {
+                [CMD] = { .name = "cmd" }, [ACT] = { .name = "act" }, [NAME] = { .name = "name" }
+        };
         muster_worker *w = userdata;
         size_t n;
 
@@ -120,7 +122,8 @@ _public_ unsigned muster_worker_get_id(const muster_worker *worker) {
 _public_ int muster_worker_ready(muster_worker *worker) {
         muster_assert_return(worker, -EINVAL);
 
-        return muster_channel_send(worker->channel, "{\"cmd\":\"MUSTER\",\"act\":\"ready\"}", -1, NULL, NULL);
+        return muster_channel_send(
+                        worker->channel, "{\"cmd\":\"MUSTER\",\"act\":\"ready\"}", -1, NULL, NULL);
 }
 
 _public_ int muster_worker_retire(muster_worker *worker, const char *reason) {

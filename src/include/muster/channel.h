@@ -3,8 +3,8 @@
 #define MUSTER_CHANNEL_H
 
 /**
- * The channel between a parent and a child: JSON values, one a line, both ways over an AF_UNIX stream socket,
- * with descriptors.
+ * The channel between a parent and a child: JSON values, one a line, both ways over an AF_UNIX stream
+ * socket, with descriptors.
  *
  * It is the wire of Node's child_process.fork() with the serialization "json", so that either end may be a
  * Node program. A message with a descriptor travels as Node's
@@ -72,10 +72,10 @@ typedef struct muster_channel_handlers {
         /**
          * The channel has ended; called once, and the last.
          *
-         * @error  0: the peer has closed its end, or muster_channel_disconnect() is done. -EBADMSG: what came
-         *         is not JSON or not UTF-8, or ended in the middle of a message; -EMSGSIZE: a message longer
-         *         than max_message_bytes; -EPROTO: a descriptor or an acknowledgement that belongs to nothing;
-         *         another negative errno: the socket failed
+         * @error  0: the peer has closed its end, or muster_channel_disconnect() is done. -EBADMSG: what
+         * came is not JSON or not UTF-8, or ended in the middle of a message; -EMSGSIZE: a message longer
+         *         than max_message_bytes; -EPROTO: a descriptor or an acknowledgement that belongs to
+         * nothing; another negative errno: the socket failed
          */
         void (*disconnected)(muster_channel *channel, int error, void *userdata);
         /** All that had to wait (muster_channel_send() returned 1, or -ENOBUFS) is sent. */
@@ -89,8 +89,8 @@ typedef struct muster_channel_handlers {
  * Called once for a message that was sent with it.
  *
  * @error  0: the kernel has it; with a descriptor: the peer has acknowledged it. -EREMOTEIO: the descriptor
- *         did not reach the peer, which then drops the message (it had no free descriptor, as a rule); another
- *         negative errno: the channel ended before, -EPIPE when the peer closed it
+ *         did not reach the peer, which then drops the message (it had no free descriptor, as a rule);
+ * another negative errno: the channel ended before, -EPIPE when the peer closed it
  */
 typedef void (*muster_channel_sent_handler_t)(muster_channel *channel, int error, void *userdata);
 
@@ -101,8 +101,9 @@ typedef void (*muster_channel_sent_handler_t)(muster_channel *channel, int error
  * @fd       the channel's from success on; it is made non-blocking and close-on-exec
  * @options  copied; NULL: the defaults
  *
- * Returns 0 or a negative errno. -EINVAL: a wrong size, unknown flags, a limit out of range; -E2BIG: a member
- * that this version does not know is set; -ENOTSOCK, -EPROTOTYPE, -ENOTCONN: not such a socket; -EBADF.
+ * Returns 0 or a negative errno. -EINVAL: a wrong size, unknown flags, a limit out of range; -E2BIG: a
+ * member that this version does not know is set; -ENOTSOCK, -EPROTOTYPE, -ENOTCONN: not such a socket;
+ * -EBADF.
  */
 int muster_channel_new(sd_event *event, int fd, const muster_channel_options *options, muster_channel **ret);
 
@@ -111,11 +112,11 @@ int muster_channel_new(sd_event *event, int fd, const muster_channel_options *op
  * child_process.fork() or spawn() with 'ipc'. The variables are removed from the environment, so this is
  * called once, before there are threads.
  *
- * Returns 0 or a negative errno, as muster_channel_new(); -ENXIO: there is no such variable; -EINVAL: it holds
- * no descriptor's number; -EPROTONOSUPPORT: the parent chose the serialization "advanced".
+ * Returns 0 or a negative errno, as muster_channel_new(); -ENXIO: there is no such variable; -EINVAL: it
+ * holds no descriptor's number; -EPROTONOSUPPORT: the parent chose the serialization "advanced".
  */
-int muster_channel_from_environment(sd_event *event, const muster_channel_options *options,
-                muster_channel **ret);
+int muster_channel_from_environment(
+                sd_event *event, const muster_channel_options *options, muster_channel **ret);
 
 /** Puts a channel that was made without a loop on one. -EBUSY: it is on one already. */
 int muster_channel_attach(muster_channel *channel, sd_event *event);
@@ -123,10 +124,11 @@ int muster_channel_attach(muster_channel *channel, sd_event *event);
 /**
  * Sets the handlers (copied), and begins to read: what arrived before waits for this.
  *
- * Returns 0 or a negative errno; -EINVAL, -E2BIG as above; -EPIPE: the channel has ended. May be called again.
+ * Returns 0 or a negative errno; -EINVAL, -E2BIG as above; -EPIPE: the channel has ended. May be called
+ * again.
  */
-int muster_channel_set_handlers(muster_channel *channel, const muster_channel_handlers *handlers,
-                void *userdata);
+int muster_channel_set_handlers(
+                muster_channel *channel, const muster_channel_handlers *handlers, void *userdata);
 
 /**
  * Sends one message.
@@ -136,9 +138,9 @@ int muster_channel_set_handlers(muster_channel *channel, const muster_channel_ha
  *           expects a socket that does not block, and a socket is made so (for all who hold it)
  * @handler  may be NULL
  *
- * Returns 0: the kernel has it; 1: it waits, and "drained" will be called; or a negative errno, and then it is
- * not sent and @handler not called. -EBADMSG: not one JSON value; -EMSGSIZE: too long; -ENOBUFS: too much is
- * waiting already; -EPIPE: the channel has ended; -EBADF: @fd is not open.
+ * Returns 0: the kernel has it; 1: it waits, and "drained" will be called; or a negative errno, and then it
+ * is not sent and @handler not called. -EBADMSG: not one JSON value; -EMSGSIZE: too long; -ENOBUFS: too much
+ * is waiting already; -EPIPE: the channel has ended; -EBADF: @fd is not open.
  */
 int muster_channel_send(muster_channel *channel, const char *json, int fd,
                 muster_channel_sent_handler_t handler, void *userdata);
@@ -154,9 +156,9 @@ int muster_channel_send(muster_channel *channel, const char *json, int fd,
 int muster_channel_send_full(muster_channel *channel, const char *json, size_t length, int fd, int type,
                 muster_channel_sent_handler_t handler, void *userdata);
 
-/** Ends the channel after what waits is sent: "disconnected" follows, and the peer sees the end of the stream.
- * Nothing can be sent any more, and what still arrives is dropped. Node's process.disconnect(). -EPIPE: it has
- * ended. */
+/** Ends the channel after what waits is sent: "disconnected" follows, and the peer sees the end of the
+ * stream. Nothing can be sent any more, and what still arrives is dropped. Node's process.disconnect().
+ * -EPIPE: it has ended. */
 int muster_channel_disconnect(muster_channel *channel);
 
 /** 1 until the end of the channel was told or asked for, then 0. */

@@ -4,8 +4,8 @@
 
 /**
  * A cluster: one process (the primary) that opens the listening sockets, starts one worker process per CPU,
- * hands the sockets to each of them by message and keeps the workers alive. What Node's cluster gives, for C.
- * The workers' side is muster/worker.h.
+ * hands the sockets to each of them by message and keeps the workers alive. What Node's cluster gives, for
+ * C. The workers' side is muster/worker.h.
  *
  * A worker that dies is replaced at once; one whose successors keep dying early is tried again with growing
  * pauses. A worker that asks to go is replaced first. Workers lead process groups of their own, which are
@@ -43,8 +43,8 @@ typedef struct muster_cluster_options {
         uint64_t start_timeout_usec;
         /** How long a worker that was told to go may take, in microseconds, and then is killed; 0: 30 s. */
         uint64_t stop_timeout_usec;
-        /** The pause after repeated early deaths, in microseconds: the first, which doubles up to the longest.
-         * 0: 100 ms and 15 s. */
+        /** The pause after repeated early deaths, in microseconds: the first, which doubles up to the
+         * longest. 0: 100 ms and 15 s. */
         uint64_t backoff_min_usec;
         uint64_t backoff_max_usec;
 } muster_cluster_options;
@@ -61,8 +61,8 @@ typedef struct muster_cluster_handlers {
         /** A worker asked to go; its replacement is being started. @reason may be empty. */
         void (*retiring)(muster_cluster *cluster, muster_cluster_worker *worker, const char *reason,
                         void *userdata);
-        /** A worker has ended; @code and @status as for muster_child_exit_handler_t. Its replacement may have
-         * been started, and be ready, before. */
+        /** A worker has ended; @code and @status as for muster_child_exit_handler_t. Its replacement may
+         * have been started, and be ready, before. */
         void (*exit)(muster_cluster *cluster, muster_cluster_worker *worker, int code, int status,
                         void *userdata);
         /** A worker cannot be started (a negative errno); it is tried again after a pause. */
@@ -94,8 +94,8 @@ int muster_cluster_new(sd_event *event, const muster_cluster_options *options,
  * @name  at most 255 bytes of printable ASCII without " and \; the workers tell sockets apart by it
  * @fd    duplicated, the caller keeps its own. Made non-blocking
  *
- * Returns 0 or a negative errno; -EINVAL: not such a name, not a listening socket; -EEXIST: the name is taken;
- * -EBUSY: it was started.
+ * Returns 0 or a negative errno; -EINVAL: not such a name, not a listening socket; -EEXIST: the name is
+ * taken; -EBUSY: it was started.
  */
 int muster_cluster_add_server(muster_cluster *cluster, const char *name, int fd);
 

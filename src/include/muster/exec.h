@@ -52,8 +52,8 @@ typedef struct muster_exec_options {
 /** How it ended. Made by the library alone; members may be added at the end. */
 typedef struct muster_exec_result {
         /** 0: it ended by itself (whatever its status); -ENOBUFS: it was killed for printing more than
-         * max_buffer; -ETIMEDOUT: it was killed for its time; another negative errno: its output could not be
-         * read. */
+         * max_buffer; -ETIMEDOUT: it was killed for its time; another negative errno: its output could not
+         * be read. */
         int error;
         /** CLD_EXITED, CLD_KILLED or CLD_DUMPED. */
         int code;
@@ -90,8 +90,9 @@ int muster_exec(sd_event *event, const char *command, const muster_exec_options 
  *
  * The rest, and the return value, as for muster_exec().
  */
-int muster_exec_file(sd_event *event, const char *file, char *const *argv, const muster_exec_options *options,
-                muster_exec_handler_t handler, void *userdata, muster_child **ret_child);
+int muster_exec_file(sd_event *event, const char *file, char *const *argv,
+                const muster_exec_options *options, muster_exec_handler_t handler, void *userdata,
+                muster_child **ret_child);
 
 /**
  * The same for a caller without a loop: returns when the program has ended.

@@ -34,6 +34,8 @@ typedef struct muster_child muster_child;
  * @code    CLD_EXITED, CLD_KILLED or CLD_DUMPED, as si_code of waitid(2)
  * @status  the exit status for CLD_EXITED, else the signal's number
  *
+ * In a process that ignores SIGCHLD nobody gets to know the status: it is CLD_EXITED and 0 then.
+ *
  * What it wrote or sent last may not have been read yet: see muster_child_set_close_handler(). The handler
  * may drop the last reference to @child.
  */
@@ -44,7 +46,8 @@ typedef void (*muster_child_close_handler_t)(muster_child *child, void *userdata
 
 /** What one descriptor of the child is: muster_stdio.kind. */
 enum {
-        MUSTER_STDIO_INHERIT, /**< shared with the parent, which has it under the same number */
+        MUSTER_STDIO_INHERIT, /**< shared with the parent, which has it under the same number; those of 0, 1
+                                 and 2 that it has closed stay closed */
         MUSTER_STDIO_IGNORE,  /**< /dev/null */
         MUSTER_STDIO_PIPE,    /**< a stream: see muster_child_get_stream() */
         MUSTER_STDIO_FD,      /**< muster_stdio.fd of the parent, which keeps its own */
@@ -91,8 +94,8 @@ typedef struct muster_spawn_options {
         /** The whole environment ("NAME=value"), NULL at the end. NULL: the caller's. */
         char *const *env;
         /** stdio[i] is descriptor i of the child, for i < n_stdio; the child has no other descriptors. Those
-         * of 0, 1 and 2 that are not listed are inherited (and stay closed if the caller has them closed). A
-         * pipe is one-way for 0 (the parent writes), 1 and 2 (the parent reads), else both ways. */
+         * of 0, 1 and 2 that are not listed are inherited. A pipe is one-way for 0 (the parent writes), 1
+         * and 2 (the parent reads), else both ways. */
         const muster_stdio *stdio;
         /** Number of @stdio, at most 1024. */
         size_t n_stdio;
@@ -105,7 +108,8 @@ typedef struct muster_spawn_options {
         /** With MUSTER_SPAWN_SET_GID. */
         gid_t gid;
         /** How long it may run, in microseconds, from the moment it is watched; then it gets @kill_signal,
-         * and SIGKILL 5 seconds later. 0: for ever. */
+         * and SIGKILL 5 seconds later, as do those of its group that are left when it is closed. 0: for
+         * ever; at most UINT64_MAX / 4. */
         uint64_t timeout_usec;
         /** 0: SIGTERM. */
         int kill_signal;
@@ -122,8 +126,8 @@ typedef struct muster_spawn_options {
 /**
  * Starts a program, and watches it on @event.
  *
- * The child starts with an empty signal mask, and with the default action for all signals. It is running when
- * this returns 0: that is Node's event "spawn".
+ * The child starts with an empty signal mask, and with the default action for all signals. It is running
+ * when this returns 0: that is Node's event "spawn".
  *
  * @event      NULL: the child is not watched until muster_child_attach()
  * @options    copied, the caller keeps it
@@ -132,9 +136,10 @@ typedef struct muster_spawn_options {
  *
  * Returns 0 or a negative errno. When the program cannot be executed, the errno is returned here and not
  * through @handler: execve(2)'s (-ENOENT, -EACCES, -ENOEXEC …), chdir(2)'s for @cwd, setuid(2)'s and
- * setgid(2)'s (-EPERM, -EINVAL). -EINVAL: no program, an empty @argv, bad size, unknown flags or kinds, too
- * many descriptors, two channels, no such signal; -E2BIG: a member that this version does not know is set;
- * -EBADF: a descriptor of @stdio is not open.
+ * setgid(2)'s (-EPERM, -EINVAL), sd_journal_stream_fd(3)'s for @journal_identifier (-ENOENT, -ECONNREFUSED:
+ * there is no journal). -EINVAL: no program, an empty @argv (but for a shell), bad size, unknown flags or
+ * kinds, too many descriptors, two channels, no such signal; -E2BIG: a member that this version does not
+ * know is set; -EBADF: a descriptor of @stdio is not open.
  */
 int muster_spawn(sd_event *event, const muster_spawn_options *options, muster_child_exit_handler_t handler,
                 void *userdata, muster_child **ret_child);
@@ -149,8 +154,8 @@ int muster_spawn(sd_event *event, const muster_spawn_options *options, muster_ch
 int muster_fork(sd_event *event, const muster_spawn_options *options, muster_child_exit_handler_t handler,
                 void *userdata, muster_child **ret_child);
 
-/** Watches a child that was started without a loop, and puts its streams and its channel on it. -EBUSY: it is
- * watched already; -ESRCH: its end was reported. */
+/** Watches a child that was started without a loop, and puts its streams and its channel on it. -EBUSY: it
+ * is watched already; -ESRCH: its end was reported. */
 int muster_child_attach(muster_child *child, sd_event *event);
 
 /** Sets who is told that nothing more will come from the child; the exit handler's userdata is handed over.
@@ -174,16 +179,16 @@ int muster_child_is_timed_out(const muster_child *child);
 /**
  * Sends a signal by the pidfd (pidfd_send_signal(2)), so that it never hits another process.
  *
- * Returns 0 or a negative errno; -ESRCH: it has ended.
+ * Returns 0 or a negative errno; -ESRCH: its end was reported.
  */
 int muster_child_kill(muster_child *child, int signal);
 
 /**
  * Sends a signal to the child's process group: to it and to what it started, less what has left the group.
  *
- * It works until the close handler has returned: the leader of a group is not reaped before, so the number of
- * the group cannot be another's. Returns 0 or a negative errno; -ESRCH: after that; -EINVAL: it leads no group
- * (MUSTER_SPAWN_PROCESS_GROUP, MUSTER_SPAWN_DETACHED).
+ * It works until the close handler has returned: the leader of a group is not reaped before, so the number
+ * of the group cannot be another's. Returns 0 or a negative errno; -ESRCH: after that; -EINVAL: it leads no
+ * group (MUSTER_SPAWN_PROCESS_GROUP, MUSTER_SPAWN_DETACHED).
  */
 int muster_child_kill_group(muster_child *child, int signal);
 
@@ -191,8 +196,8 @@ int muster_child_kill_group(muster_child *child, int signal);
 muster_child *muster_child_ref(muster_child *child);
 
 /** Drops a reference; after the last one the exit is no longer reported, its streams and its channel are let
- * go, and the process is reaped by nobody but waitpid(2) of the caller. NULL is allowed. Always returns NULL.
- */
+ * go, and the process is reaped by nobody but waitpid(2) of the caller. NULL is allowed. Always returns
+ * NULL. */
 muster_child *muster_child_unref(muster_child *child);
 
 #ifdef __cplusplus

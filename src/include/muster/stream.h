@@ -5,9 +5,9 @@
 /**
  * The parent's end of a child's pipe, with back-pressure both ways.
  *
- * Reading: what the child writes is handed over in pieces of up to 64 KiB, and nothing is kept; a stream that
- * is paused leaves the rest in the kernel's pipe, and the child waits when that is full. Writing: what the
- * pipe does not take at once is kept up to a limit.
+ * Reading: what the child writes is handed over in pieces of up to 64 KiB, and nothing is kept; a stream
+ * that is paused leaves the rest in the kernel's pipe, and the child waits when that is full. Writing: what
+ * the pipe does not take at once is kept up to a limit.
  *
  * Handlers are called from the event loop, never from within a function of this header; a handler may pause,
  * write, close, and drop the last reference. A stream belongs to its event loop's thread.
@@ -32,8 +32,8 @@ typedef struct muster_stream_handlers {
         size_t size;
         /** The child has written; @data is valid until the handler returns. NULL: nothing is read. */
         void (*data)(muster_stream *stream, const void *data, size_t size, void *userdata);
-        /** Nothing more will come. @error: 0, the child and all who inherited from it have closed their ends;
-         * or a negative errno. Called once, and not after muster_stream_close(). */
+        /** Nothing more will come. @error: 0, the child and all who inherited from it have closed their
+         * ends; or a negative errno. Called once, and not after muster_stream_close(). */
         void (*end)(muster_stream *stream, int error, void *userdata);
         /** All that had to wait (muster_stream_write() returned 1) is written. */
         void (*drained)(muster_stream *stream, void *userdata);
@@ -47,7 +47,8 @@ typedef struct muster_stream_handlers {
 /** Sets the handlers (copied), and begins to read when there is one for data: what the child wrote before
  * waits for this. Returns 0 or a negative errno; -EINVAL: a wrong size; -E2BIG: a member that this version
  * does not know is set. */
-int muster_stream_set_handlers(muster_stream *stream, const muster_stream_handlers *handlers, void *userdata);
+int muster_stream_set_handlers(
+                muster_stream *stream, const muster_stream_handlers *handlers, void *userdata);
 
 /** Stops reading; the child waits once the kernel's pipe is full. */
 int muster_stream_pause(muster_stream *stream);
@@ -61,9 +62,9 @@ int muster_stream_resume(muster_stream *stream);
  * @data  copied as far as the pipe does not take it at once
  *
  * Returns 0: all is in the pipe; 1: some of it waits, and "drained" will be called; or a negative errno, and
- * nothing of it is kept. -ENOBUFS: as much waits already as may, so wait for "drained"; -EPIPE: nobody reads,
- * or the writing side was ended; -EBADF: this stream is only for reading; -ENOMEM: if a part of it was written
- * before, the writing side is ended.
+ * nothing of it is kept. -ENOBUFS: as much waits already as may, so wait for "drained"; -EPIPE: nobody
+ * reads, or the writing side was ended; -EBADF: this stream is only for reading; -ENOMEM: if a part of it
+ * was written before, the writing side is ended.
  */
 int muster_stream_write(muster_stream *stream, const void *data, size_t size);
 

@@ -6,8 +6,8 @@
  * The worker's side of a cluster (muster/cluster.h): a process that is handed its listening sockets by its
  * primary, says when it is ready, and is told when to go.
  *
- * When the primary dies the process also gets SIGTERM (see MUSTER_SPAWN_DIE_WITH_PARENT): block it, and add it
- * to the loop (sd_event_add_signal(3)), to finish what is open first.
+ * When the primary dies the process also gets SIGTERM (see MUSTER_SPAWN_DIE_WITH_PARENT): block it, and add
+ * it to the loop (sd_event_add_signal(3)), to finish what is open first.
  *
  * Handlers are called from the event loop. A worker belongs to its loop's thread.
  */
@@ -25,13 +25,14 @@ typedef struct muster_worker muster_worker;
 typedef struct muster_worker_handlers {
         /** sizeof(muster_worker_handlers), as the caller was compiled with. */
         size_t size;
-        /** A listening socket, under the name that the primary gave it (valid until the handler returns). @fd
-         * is the handler's: non-blocking, FD_CLOEXEC, shared with the other workers. NULL: it is closed. */
+        /** A listening socket, under the name that the primary gave it (valid until the handler returns).
+         * @fd is the handler's: non-blocking, FD_CLOEXEC, shared with the other workers. NULL: it is closed.
+         */
         void (*server)(muster_worker *worker, const char *name, int fd, void *userdata);
         /** All sockets were handed over; call muster_worker_ready() as soon as requests are answered. */
         void (*started)(muster_worker *worker, void *userdata);
-        /** Stop accepting, finish what is open, end the process. Called once: because the primary says so, or
-         * because it is gone. */
+        /** Stop accepting, finish what is open, end the process. Called once: because the primary says so,
+         * or because it is gone. */
         void (*retire)(muster_worker *worker, void *userdata);
         /** A message of the application's. */
         void (*message)(muster_worker *worker, muster_message *message, void *userdata);
