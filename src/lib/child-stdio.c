@@ -30,7 +30,8 @@ void stdio_done(Stdio *s) {
                 safe_close(s->places[i].parent);
         }
         free(s->places);
-        *s = (Stdio){ .places = NULL };
+        safe_close(s->null_fd);
+        *s = STDIO_INIT;
 }
 
 static int open_pair(StdioPlace *p) {
@@ -58,9 +59,15 @@ static int open_pipe(StdioPlace *p, size_t i) {
         return fd_set_nonblock(p->parent, true);
 }
 
-static int open_null(StdioPlace *p) {
-        p->owned = p->child = open("/dev/null", O_RDWR | O_CLOEXEC | O_NOCTTY);
-        return p->child < 0 ? -errno : 0;
+/* One for all. */
+static int open_null(Stdio *s, StdioPlace *p) {
+        if (s->null_fd < 0) {
+                s->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC | O_NOCTTY);
+                if (s->null_fd < 0)
+                        return -errno;
+        }
+        p->child = s->null_fd;
+        return 0;
 }
 
 static int share(StdioPlace *p, int fd) {
@@ -79,7 +86,7 @@ static int open_place(Stdio *s, size_t i, const muster_stdio *wanted, bool liste
                 /* a service may have been started without a standard stream */
                 return share(p, (int) i) < 0 && (listed && i > STDERR_FILENO) ? -EBADF : 0;
         case MUSTER_STDIO_IGNORE:
-                return open_null(p);
+                return open_null(s, p);
         case MUSTER_STDIO_PIPE:
                 return open_pipe(p, i);
         case MUSTER_STDIO_FD:
@@ -160,7 +167,7 @@ int stdio_open(Stdio *s, const muster_spawn_options *options, int with_channel) 
         muster_assert_return(options->stdio || options->n_stdio == 0, -EINVAL);
         muster_assert_return(options->n_stdio <= PLACES_MAX, -EINVAL);
 
-        *s = (Stdio){ .places = calloc(n, sizeof(StdioPlace)), .n = n, .ipc = n };
+        *s = (Stdio){ .places = calloc(n, sizeof(StdioPlace)), .n = n, .ipc = n, .null_fd = -EBADF };
         if (!s->places)
                 return -ENOMEM;
         for (size_t i = 0; i < n; i++)

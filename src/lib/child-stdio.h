@@ -4,6 +4,7 @@
 /* From the descriptors that a caller asks for (muster_stdio) to those that the child starts with, and to the
  * parent's ends of pipes and channel. */
 
+#include <errno.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -22,9 +23,12 @@ typedef struct Stdio {
         StdioPlace *places;
         size_t n;
         size_t ipc;        /* the place of the channel; n: none */
+        int null_fd;       /* for all MUSTER_STDIO_IGNORE; negative: none */
         dev_t journal_dev; /* of the journal stream, for JOURNAL_STREAM */
         ino_t journal_ino; /* 0: none */
 } Stdio;
+
+#define STDIO_INIT ((Stdio){ .null_fd = -EBADF })
 
 /* Opens what is needed. @with_channel adds one behind all others. Returns 0 or a negative errno: -EINVAL for
  * an unknown kind or two channels, -EBADF for a descriptor that is not open. */

@@ -379,7 +379,7 @@ void child_give_up(muster_child *child) {
 int child_spawn(sd_event *event, const muster_spawn_options *o, bool with_channel,
                 muster_child_exit_handler_t handler, void *userdata, muster_child **ret) {
         _cleanup_(muster_child_unrefp) muster_child *child = NULL;
-        _cleanup_(stdio_done) Stdio stdio = { .places = NULL };
+        _cleanup_(stdio_done) Stdio stdio = STDIO_INIT;
         int r;
 
         child = calloc(1, sizeof(*child));
