@@ -31,6 +31,11 @@ PR_SET_CHILD_SUBREAPER = 36
 
 ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
+# Ignored is inherited, and a shell ignores these for what it starts in its background.
+for signo in signal.SIGINT, signal.SIGQUIT:
+    if signal.getsignal(signo) == signal.SIG_IGN:
+        signal.signal(signo, signal.SIG_DFL)
+
 
 def tcp(host="127.0.0.1"):
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
