@@ -142,6 +142,8 @@ static bool scan_open(Scanner *s, bool object) {
         if (s->depth == s->depth_max)
                 return false;
         uint64_t bit = UINT64_C(1) << (s->depth % 64), *word = s->is_object + s->depth / 64;
+        if (s->depth % 64 == 0)
+                *word = 0;
         *word = object ? *word | bit : *word & ~bit;
         s->depth++;
         s->p++;
@@ -217,12 +219,16 @@ static int scan_after_value(Scanner *s, JsonMember **member) {
 }
 
 static int scan(const char *text, size_t n, size_t depth_max, JsonMember *members, size_t n_members) {
-        /* The bits are set as levels open. */
-        Scanner s = { .p = text, .end = text + n, .depth_max = depth_max };
+        Scanner s; /* not zeroed: that would take longer than a short text, and each word is as it is opened
+                    */
         JsonMember *member = NULL;
         bool object, first;
         int r = 1;
 
+        s.p = text;
+        s.end = text + n;
+        s.depth = 0;
+        s.depth_max = depth_max;
         for (size_t i = 0; i < n_members; i++)
                 members[i].value = (JsonSpan){ .p = NULL };
         skip_space(&s);

@@ -138,8 +138,9 @@ static int on_child_exit(sd_event_source *source, int fd, uint32_t revents, void
         /* The handler may drop the last reference. */
         _cleanup_(muster_child_unrefp) muster_child *child = muster_child_ref(userdata);
         siginfo_t si = { .si_pid = 0 };
+        bool reap = !child->leads_group; /* the leader of a group stays */
 
-        if (waitid(P_PIDFD, (id_t) child->pidfd, &si, WEXITED | WNOHANG | WNOWAIT) < 0) {
+        if (waitid(P_PIDFD, (id_t) child->pidfd, &si, WEXITED | WNOHANG | (reap ? 0 : WNOWAIT)) < 0) {
                 if (errno == EINTR)
                         return 0;
                 /* ECHILD: somebody else reaped it, against the rules. Its end is certain, its status is
@@ -152,9 +153,9 @@ static int on_child_exit(sd_event_source *source, int fd, uint32_t revents, void
 
         child->exit = sd_event_source_disable_unref(child->exit);
         child->exited = true;
-        if (!child->leads_group) {
+        if (reap) {
                 child->timer = sd_event_source_disable_unref(child->timer);
-                child_reap(child);
+                child->reaped = true;
         }
         if (child->on_exit)
                 child->on_exit(child, si.si_code, si.si_status, child->userdata);
