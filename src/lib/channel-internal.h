@@ -20,6 +20,9 @@
 /* So many descriptors may be under way without an acknowledgement; further ones wait. */
 #define CHANNEL_UNACKED_MAX 1024
 
+/* No peer has so many under way; one that does not read what it is told is not remembered for more. */
+#define CHANNEL_OWN_WAITING_MAX (16 * CHANNEL_UNACKED_MAX)
+
 typedef enum ChannelState {
         CHANNEL_OPEN,
         CHANNEL_ENDING, /* the application wants to disconnect; what waits goes first */
@@ -31,6 +34,7 @@ typedef enum ChannelState {
 typedef struct Outgoing {
         List node;
         int fd;         /* a duplicate, until it is sent */
+        bool is_own;    /* an acknowledgement */
         bool is_handle; /* it has, or had, a descriptor */
         int error;      /* for the handler */
         muster_channel_sent_handler_t handler;
@@ -70,6 +74,7 @@ struct muster_channel {
         muster_channel_handlers handlers;
         void *userdata;
         bool has_handlers;
+        bool peer_exited;
         void (*on_ended)(void *owner); /* for the child that it belongs to */
         void *owner;
 
@@ -82,6 +87,7 @@ struct muster_channel {
         List unacked;  /* Outgoing: descriptors sent, in order */
         List finished; /* Outgoing: their handlers are to be called */
         size_t queued_bytes;
+        unsigned n_own; /* of those that wait: acknowledgements */
         unsigned n_unacked;
         bool drain_due; /* the application waits for "drained" */
         int broken;     /* why nothing can be sent any more; 0: it can */

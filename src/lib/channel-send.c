@@ -104,6 +104,7 @@ void channel_fail_outgoing(muster_channel *c, int error) {
         fail_all(&c->waiting, &c->finished, error);
         c->n_unacked = 0;
         c->queued_bytes = 0;
+        c->n_own = 0;
 }
 
 /* Only what is finished now: a handler that sends adds to the list, and is heard in the next turn. */
@@ -217,8 +218,10 @@ static void account(muster_channel *c, size_t n) {
                 o->fd = safe_close(o->fd); /* it went with the first byte */
                 o->sent += k;
                 n -= k;
-                if (o->sent == o->size)
+                if (o->sent == o->size) {
+                        c->n_own -= o->is_own;
                         outgoing_sent(c, o);
+                }
         }
 }
 
@@ -309,9 +312,14 @@ int channel_send_line(muster_channel *c, const char *line) {
         if (c->broken < 0)
                 return 0;
         /* A peer that sends descriptors for ever and never reads that they were taken. */
-        if (c->queued_bytes > c->max_queue_bytes + c->max_message_bytes)
+        if (c->n_own >= CHANNEL_OWN_WAITING_MAX ||
+                        c->queued_bytes > c->max_queue_bytes + c->max_message_bytes)
                 return -ENOBUFS;
         int r = channel_send_pieces(c, &iov, 1, -EBADF, NULL);
+        if (r > 0) {
+                list_entry(c->waiting.prev, Outgoing, node)->is_own = true;
+                c->n_own++;
+        }
         return r == -EPIPE || r > 0 ? 0 : r;
 }
 

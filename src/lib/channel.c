@@ -89,12 +89,14 @@ void channel_set_owner(muster_channel *c, void (*on_ended)(void *owner), void *o
 }
 
 void channel_peer_exited(muster_channel *c) {
-        if (!c->has_handlers)
-                channel_end(c, 0);
+        c->peer_exited = true;
+        channel_update(c);
 }
 
-/* After a disconnect: all is sent and acknowledged. */
+/* After a disconnect: all is sent and acknowledged. Or its process has ended, and nobody listens. */
 static bool is_through(const muster_channel *c) {
+        if (c->peer_exited && !c->has_handlers)
+                return true;
         return c->state == CHANNEL_ENDING && list_empty(&c->waiting) && c->n_unacked == 0;
 }
 
@@ -113,7 +115,8 @@ static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userda
         _cleanup_(muster_channel_unrefp) muster_channel *c = muster_channel_ref(userdata);
         int r = 0;
 
-        if (revents & EPOLLOUT)
+        /* With a full buffer and a peer that has shut down, there is no EPOLLOUT. */
+        if (revents & (EPOLLOUT | EPOLLHUP | EPOLLERR))
                 channel_flush(c);
         if (c->io.events & EPOLLIN) /* and not for a hang-up alone: nobody may want to hear yet */
                 r = channel_receive(c);

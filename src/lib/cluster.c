@@ -63,8 +63,7 @@ static int on_pause(sd_event_source *source, uint64_t usec, void *userdata) {
 }
 
 static void slot_pause(Slot *slot, uint64_t usec) {
-        /* Without memory for a timer the slot stays empty until its next worker is told to go; there is
-         * none, so it is as good as a process that cannot be started for want of memory. */
+        /* Without memory for a timer the slot stays empty until its cluster is made anew. */
         (void) sd_event_add_time_relative(slot->cluster->event, &slot->pause, CLOCK_MONOTONIC, usec,
                         clock_accuracy_usec(usec), on_pause, slot);
 }

@@ -17,7 +17,7 @@ static bool same_name(const char *a, const char *b) {
 int environment_new(char *const *base, char *const *assignments, size_t n, char ***ret) {
         size_t n_base = 0, k = 0;
 
-        while (base[n_base])
+        while (base && base[n_base]) /* clearenv(3) leaves NULL */
                 n_base++;
         char **env = calloc(n_base + n + 1, sizeof(char *));
         if (!env)

@@ -97,8 +97,10 @@ static int place_fds(Launch *l) {
 static int change_user(const Launch *l) {
         if (!l->set_uid && !l->set_gid)
                 return 0;
-        /* EPERM: not root. Then the groups stay, and changing to another user fails right below. */
-        if (syscall(SYS_setgroups, 0, NULL) < 0 && errno != EPERM)
+        /* EPERM: not root, as a rule. Then they may stay only if the user does: CAP_SETUID can be there
+         * without CAP_SETGID. */
+        if (syscall(SYS_setgroups, 0, NULL) < 0 &&
+                        (errno != EPERM || (l->set_uid && l->uid != geteuid() && getgroups(0, NULL) != 0)))
                 return -errno;
         if (l->set_gid && syscall(SYS_setgid, l->gid) < 0)
                 return -errno;
@@ -185,14 +187,18 @@ static int child_main(void *userdata) {
 static pid_t clone_child(Shared *s, char *stack_end, bool share_memory, int *ret_pidfd) {
         int flags = CLONE_VFORK | CLONE_PIDFD | SIGCHLD | (share_memory ? CLONE_VM : 0);
         sigset_t all, saved;
+        int cancel;
         pid_t pid;
 
+        /* close(2) in the child would act on a cancellation of this thread, on this thread's memory. */
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &saved);
         pid = clone(child_main, stack_end, flags, s, ret_pidfd);
         if (pid < 0)
                 pid = -errno;
         pthread_sigmask(SIG_SETMASK, &saved, NULL);
+        pthread_setcancelstate(cancel, NULL);
         return pid;
 }
 

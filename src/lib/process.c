@@ -126,10 +126,11 @@ static void on_channel_ended(void *userdata) {
 
 /* It has exited: what only it could read or write is over, what nobody wants to hear is not waited for. */
 static void let_go_of_ends(muster_child *child) {
-        for (size_t i = 0; i < child->n_streams; i++)
+        /* A handler may drop the child: then no other one is called. */
+        for (size_t i = 0; i < child->n_streams && child->n_ref > 1; i++)
                 if (child->streams[i])
                         stream_peer_exited(child->streams[i]);
-        if (child->channel)
+        if (child->channel && child->n_ref > 1)
                 channel_peer_exited(child->channel);
 }
 
@@ -144,8 +145,9 @@ static int on_child_exit(sd_event_source *source, int fd, uint32_t revents, void
                 if (errno == EINTR)
                         return 0;
                 /* ECHILD: somebody else reaped it, against the rules. Its end is certain, its status is
-                 * lost. */
+                 * lost, and must not read as success. */
                 si = (siginfo_t){ .si_pid = child->pid, .si_code = CLD_EXITED };
+                si.si_status = EXIT_FAILURE; /* not above: another member of the union than si_pid's */
                 child->reaped = true;
         }
         if (si.si_pid == 0)
@@ -222,6 +224,8 @@ _public_ int muster_child_attach(muster_child *child, sd_event *event) {
         r = sd_event_add_io(event, &child->exit, child->pidfd, EPOLLIN, on_child_exit, child);
         if (r < 0)
                 return r;
+        /* A debugger that does not let go of it: it has ended, and cannot be waited for. */
+        (void) sd_event_source_set_ratelimit(child->exit, 100 * USEC_PER_MSEC, 10);
         child->event = sd_event_ref(event);
         r = attach_ends(child, event);
         if (r >= 0 && child->timeout_usec > 0)
@@ -370,6 +374,8 @@ void child_set_timeout_handler(muster_child *child, void (*handler)(void *userda
 
 void child_give_up(muster_child *child) {
         child->exit = sd_event_source_disable_unref(child->exit);
+        if (child->leads_group) /* a shell may have started something already */
+                (void) muster_child_kill_group(child, SIGKILL);
         (void) child_signal(child, SIGKILL);
         while (!child->reaped && waitid(P_PIDFD, (id_t) child->pidfd, &(siginfo_t){ 0 }, WEXITED) < 0 &&
                         errno == EINTR)

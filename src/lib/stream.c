@@ -8,6 +8,7 @@
 #include "lib/stream-internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,8 @@
 #include "lib/io-watch.h"
 #include "lib/options.h"
 
-#define READ_SIZE (64 * 1024)
+#define READ_SIZE       (64 * 1024)
+#define LARGE_PIPE_SIZE (2 * READ_SIZE)
 
 struct muster_stream {
         unsigned n_ref;
@@ -34,6 +36,7 @@ struct muster_stream {
         bool paused;
         bool discard; /* nobody wants what comes */
         bool drain_due;
+        bool is_large; /* more came at once than a pipe holds at first */
 
         sd_event *event; /* counted */
         IoWatch io;
@@ -161,6 +164,15 @@ static int flush(muster_stream *s) {
         return 0;
 }
 
+/* The child fills the pipe faster than it is emptied: with a larger one both need not sleep in turns. The
+ * kernel limits what all pipes of a user hold, so this is not for every pipe. */
+static void grow_pipe(muster_stream *s) {
+        if (s->is_large)
+                return;
+        s->is_large = true;
+        (void) fcntl(s->fd, F_SETPIPE_SZ, LARGE_PIPE_SIZE); /* EPERM: over that limit; a socket: EBADF */
+}
+
 /* Returns 0; 1 at the end; a negative errno. */
 static int read_some(muster_stream *s) {
         char buf[READ_SIZE];
@@ -170,6 +182,8 @@ static int read_some(muster_stream *s) {
                 return errno == EAGAIN || errno == EINTR ? 0 : errno == ECONNRESET ? 1 : -errno;
         if (n == 0)
                 return 1;
+        if (n == sizeof(buf))
+                grow_pipe(s);
         if (!s->discard && s->handlers.data)
                 s->handlers.data(s, buf, (size_t) n, s->userdata);
         return 0;

@@ -34,7 +34,8 @@ typedef struct muster_child muster_child;
  * @code    CLD_EXITED, CLD_KILLED or CLD_DUMPED, as si_code of waitid(2)
  * @status  the exit status for CLD_EXITED, else the signal's number
  *
- * In a process that ignores SIGCHLD nobody gets to know the status: it is CLD_EXITED and 0 then.
+ * SIGCHLD must not be ignored (SIG_IGN, which is also inherited), and nobody else may wait for any child:
+ * the status is lost then, and CLD_EXITED with 1 is told.
  *
  * What it wrote or sent last may not have been read yet: see muster_child_set_close_handler(). The handler
  * may drop the last reference to @child.

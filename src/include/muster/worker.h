@@ -43,7 +43,7 @@ typedef struct muster_worker_handlers {
 
 /**
  * Makes this process the worker that its environment says (MUSTER_WORKER and the channel's variable, which
- * are removed, whatever is returned but -ENXIO).
+ * are removed, unless it returns -ENXIO or the arguments are wrong).
  *
  * Returns 0 or a negative errno; -ENXIO: this process is no worker, so it may be the primary; -EINVAL: wrong
  * arguments or malformed variables; otherwise as muster_channel_from_environment().

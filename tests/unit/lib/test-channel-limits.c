@@ -149,6 +149,50 @@ static void test_queue_of_acknowledgements(void **state) {
         close(fd);
 }
 
+/* The same with envelopes alone, whose refusals are small: what counts is how many are remembered. */
+static void test_queue_of_refusals(void **state) {
+        static const char envelope[] = ENVELOPE("net.Socket", "1") "\n";
+        size_t before = allocated(), n = 100 * strlen(envelope), at = 0;
+        char *many = calloc(1, n + 1);
+        Ear e;
+
+        assert_non_null(many);
+        for (int i = 0; i < 100; i++)
+                strcat(many, envelope);
+        int raw = half_listening(&e, NULL);
+        while (e.n_ended == 0) {
+                ssize_t k = raw_try(raw, many + at, n - at, NULL, 0);
+                if (k < 0)
+                        turn();
+                else
+                        at = (at + (size_t) k) % n;
+                assert_true(allocated() < before + 16 * MIB);
+        }
+        assert_int_equal(e.error, -ENOBUFS);
+        ear_done(&e);
+        close(raw);
+        free(many);
+}
+
+/* Nobody listens, something waits, and the peer is gone without having read it: that wakes the loop once. */
+static void test_shut_down_unheard(void **state) {
+        char *big = long_json(4 * MIB);
+        unsigned n = 0;
+        Sent s = { 0 };
+        Ear e;
+
+        int raw = half_make(&e, NULL);
+        assert_int_equal(ear_send(&e, big, -1, &s), 1);
+        assert_int_equal(shutdown(raw, SHUT_RDWR), 0);
+        while (sd_event_run(event, 0) > 0)
+                assert_true(++n < 10);
+        assert_int_equal(s.n, 1);
+        assert_int_equal(s.errors[0], -EPIPE);
+        ear_done(&e);
+        close(raw);
+        free(big);
+}
+
 /*
  * The size of a message
  */
@@ -748,6 +792,8 @@ int main(void) {
                 channel_test(test_queue_takes_one),
                 channel_test(test_queue_refused_is_drained),
                 channel_test(test_queue_of_acknowledgements),
+                channel_test(test_queue_of_refusals),
+                channel_test(test_shut_down_unheard),
                 channel_test(test_size_sent),
                 channel_test(test_size_received),
                 channel_test(test_largest),

@@ -27,6 +27,7 @@ static void test_new(void **state) {
         check(STRINGS(NULL), NULL, 0, "");
         check(STRINGS("A=1", "B=2"), NULL, 0, "A=1|B=2|");
         check(STRINGS(NULL), STRINGS("A=1"), 1, "A=1|");
+        check(NULL, STRINGS("A=1"), 1, "A=1|"); /* environ after clearenv(3) */
         check(STRINGS("A=1", "B=2"), STRINGS("C=3", "D="), 2, "A=1|B=2|C=3|D=|");
         check(STRINGS("A=1", "B=2", "A=3"), STRINGS("A=4"), 1, "B=2|A=4|");
         check(STRINGS("AB=1", "=1", "A", "a=1"), STRINGS("A=2"), 1, "AB=1|=1|A|a=1|A=2|");

@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <pthread.h>
 #include <pty.h>
+#include <stdatomic.h>
 #include <sys/prctl.h>
 #include <sys/sysmacros.h>
 
@@ -537,6 +538,109 @@ static void assert_same_mask(const sigset_t *a, const sigset_t *b) {
                 assert_int_equal(sigismember(a, sig), sigismember(b, sig));
 }
 
+/* One stream's handler drops the child: nobody else hears of it any more. */
+static void on_broken_drops(muster_stream *stream, int error, void *userdata) {
+        muster_child **child = userdata;
+
+        assert_non_null(*child);
+        *child = muster_child_unref(*child);
+}
+
+static void test_unref_in_broken_handler(void **state) {
+        static const size_t size = 4 * 1024 * 1024;
+        /* somebody else keeps the pipes open, so that it is the exit that ends them */
+        muster_spawn_options o = options_shell("exec 9<&0; sleep 100 & exit 0");
+        const muster_stdio stdio[] = { pipes[0], { .kind = MUSTER_STDIO_IGNORE },
+                { .kind = MUSTER_STDIO_IGNORE }, pipes[3], pipes[3] };
+        muster_stream_handlers h = MUSTER_STREAM_HANDLERS_INIT;
+        char *data = calloc(1, size);
+        muster_child *child = NULL;
+
+        assert_non_null(data);
+        h.broken = on_broken_drops;
+        o.stdio = stdio;
+        o.n_stdio = ELEMENTSOF(stdio);
+        o.flags |= MUSTER_SPAWN_PROCESS_GROUP;
+        assert_int_equal(muster_spawn(event, &o, NULL, NULL, &child), 0);
+        pid_t group = muster_child_get_pid(child);
+        for (unsigned fd = 0; fd < ELEMENTSOF(stdio); fd++) {
+                muster_stream *s = muster_child_get_stream(child, fd);
+
+                if (!s)
+                        continue;
+                assert_int_equal(muster_stream_set_handlers(s, &h, &child), 0);
+                assert_int_equal(muster_stream_write(s, data, size), 1);
+        }
+        run_until(!child);
+        run_what_is_due();
+        kill(-group, SIGKILL);
+        free(data);
+}
+
+static void on_sent_counted(muster_channel *channel, int error, void *userdata) {
+        assert_int_equal(error, -EPIPE);
+        ++*(int *) userdata;
+}
+
+/* What was sent to a child that never listened is told of, before the close. */
+static void test_sent_to_a_child_that_ends(void **state) {
+        muster_spawn_options o = options_shell("exit 0");
+        int fd = open("/dev/null", O_RDONLY | O_CLOEXEC), n = 0;
+        muster_child *child = NULL;
+        Ended e = { 0 };
+
+        assert_int_equal(muster_fork(event, &o, on_exit_noted, &e, &child), 0);
+        assert_int_equal(muster_child_set_close_handler(child, on_close_noted), 0);
+        muster_channel *channel = muster_child_get_channel(child);
+        assert_int_equal(muster_channel_send(channel, "1", fd, on_sent_counted, &n), 0);
+        run_until(e.closes);
+        assert_int_equal(n, 1);
+        muster_child_unref(child);
+        close(fd);
+}
+
+static void count_cleanup(void *userdata) {
+        atomic_fetch_add((atomic_int *) userdata, 1);
+        if (syscall(SYS_gettid) == getpid()) /* in a child there is one thread */
+                abort();
+}
+
+static void *spawn_when_cancelled(void *userdata) {
+        const muster_stdio closed[] = { { .kind = MUSTER_STDIO_CLOSED } };
+        muster_spawn_options o = options_shell("exit 0");
+        muster_child *child = NULL;
+
+        o.stdio = closed;
+        o.n_stdio = ELEMENTSOF(closed);
+        pthread_cleanup_push(count_cleanup, userdata);
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+        pthread_cancel(pthread_self());
+        pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
+        if (muster_spawn(NULL, &o, NULL, NULL, &child) == 0)
+                (void) waitid(P_PID, (id_t) muster_child_get_pid(child), &(siginfo_t){ 0 }, WEXITED);
+        muster_child_unref(child);
+        pthread_testcancel();
+        pthread_cleanup_pop(0);
+        return NULL;
+}
+
+/* A thread that is to be cancelled is, but not by what the child does on its memory. */
+static int cancel_a_spawning_thread(void) {
+        atomic_int n = 0;
+        pthread_t thread;
+        void *result;
+
+        CHECK(pthread_create(&thread, NULL, spawn_when_cancelled, &n) == 0);
+        CHECK(pthread_join(thread, &result) == 0);
+        CHECK(result == PTHREAD_CANCELED);
+        CHECK(n == 1);
+        return 0;
+}
+
+static void test_cancelled_thread(void **state) {
+        in_own_process(cancel_a_spawning_thread);
+}
+
 /* Neither is a handler for SIGCHLD installed nor anything blocked, while the child runs and after it. */
 static void test_sigchld_untouched(void **state) {
         muster_spawn_options o = options_piped("exit 3", 3);
@@ -575,6 +679,8 @@ static void test_sigchld_ignored(void **state) {
                 int r = muster_spawn(event, &o, NULL, NULL, &none);
                 signal(SIGCHLD, SIG_DFL);
                 assert_int_equal(e.exits, 1);
+                assert_int_equal(e.code, CLD_EXITED);
+                assert_int_equal(e.status, 1); /* and not success */
                 assert_int_equal(muster_child_kill(child, SIGKILL), -ESRCH);
                 assert_int_equal(r, -ENOENT);
                 assert_null(none);
@@ -646,6 +752,9 @@ int main(int argc, char *argv[]) {
                 child_test(test_die_with_thread),
                 child_test(test_detached_survives),
                 child_test(test_detached_options),
+                child_test(test_unref_in_broken_handler),
+                child_test(test_sent_to_a_child_that_ends),
+                child_test(test_cancelled_thread),
                 child_test(test_sigchld_untouched),
                 child_test(test_sigchld_ignored),
                 child_test(test_nothing_left),

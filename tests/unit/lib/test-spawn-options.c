@@ -5,6 +5,7 @@
 #include "spawn.h"
 
 #include <grp.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -749,6 +750,31 @@ static void test_journal(void **state) {
         in_own_process(spawn_with_journal);
 }
 
+static int spawn_without_setgid(void) {
+        struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+        struct __user_cap_data_struct data[2];
+        muster_spawn_options o = options_shell("exit 0");
+        const gid_t groups[] = { 4, 27 };
+        muster_child *child = NULL;
+
+        CHECK(setgroups(ELEMENTSOF(groups), groups) == 0);
+        CHECK(syscall(SYS_capget, &header, data) == 0);
+        data[0].effective &= ~(1U << CAP_SETGID);
+        data[0].permitted &= ~(1U << CAP_SETGID);
+        CHECK(syscall(SYS_capset, &header, data) == 0);
+        o.flags |= MUSTER_SPAWN_SET_UID;
+        o.uid = 65534;
+        CHECK(muster_spawn(NULL, &o, NULL, NULL, &child) == -EPERM);
+        return 0;
+}
+
+/* Who may change the user but not the groups does not hand them over to another user. */
+static void test_groups_cannot_be_dropped(void **state) {
+        if (geteuid() != 0)
+                skip();
+        in_own_process(spawn_without_setgid);
+}
+
 int main(int argc, char *argv[]) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_teardown(test_kinds_at_every_place, restore_descriptors),
@@ -767,6 +793,7 @@ int main(int argc, char *argv[]) {
                 cmocka_unit_test(test_shell),
                 cmocka_unit_test(test_argv0),
                 cmocka_unit_test(test_journal),
+                child_test(test_groups_cannot_be_dropped),
         };
 
         if (argc > 1)
