@@ -584,7 +584,7 @@ static void on_sent_counted(muster_channel *channel, int error, void *userdata) 
 
 /* What was sent to a child that never listened is told of, before the close. */
 static void test_sent_to_a_child_that_ends(void **state) {
-        muster_spawn_options o = options_shell("exit 0");
+        muster_spawn_options o = options_piped("read line", 1);
         int fd = open("/dev/null", O_RDONLY | O_CLOEXEC), n = 0;
         muster_child *child = NULL;
         Ended e = { 0 };
@@ -593,6 +593,7 @@ static void test_sent_to_a_child_that_ends(void **state) {
         assert_int_equal(muster_child_set_close_handler(child, on_close_noted), 0);
         muster_channel *channel = muster_child_get_channel(child);
         assert_int_equal(muster_channel_send(channel, "1", fd, on_sent_counted, &n), 0);
+        assert_int_equal(muster_stream_end(muster_child_get_stream(child, STDIN_FILENO)), 0);
         run_until(e.closes);
         assert_int_equal(n, 1);
         muster_child_unref(child);
