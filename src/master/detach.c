@@ -233,8 +233,10 @@ static int wait_for_service(pid_t service, int pidfd, int ready, int signals, bo
                         return -errno;
                 }
                 if (fds[READY].revents) {
-                        is_ready = read(ready, &byte, 1) == 1;
-                        fds[READY].fd = -1; /* at its end now */
+                        /* To its end, which comes with the byte: the service holds nothing of ours then. */
+                        while (read(ready, &byte, 1) == 1)
+                                is_ready = true;
+                        fds[READY].fd = -1;
                 }
                 /* After it, so that a signal that came at the same time counts. */
                 s = pass_signal_on(signals, service);

@@ -94,7 +94,8 @@ def test_bad_configuration(served):
     start = served.systemctl('start', 'muster.service', check=False)
     assert start.returncode != 0
     said = check.stdout.strip().split(': ', 1)[-1]
-    assert any(said in message for message in served.messages('muster.service')), said
+    # journald may not know any more whose line it was; systemd tries again every second.
+    wait_for(lambda: any(said in message for message in served.messages('muster.service')), said)
     wait_for(lambda: said in served.systemctl('status', 'muster.service', check=False).stdout, 'status says the reason')
     assert served.unit('muster.socket').ActiveState == 'active'
 

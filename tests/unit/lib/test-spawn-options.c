@@ -793,7 +793,7 @@ int main(int argc, char *argv[]) {
                 cmocka_unit_test(test_shell),
                 cmocka_unit_test(test_argv0),
                 cmocka_unit_test(test_journal),
-                child_test(test_groups_cannot_be_dropped),
+                cmocka_unit_test(test_groups_cannot_be_dropped),
         };
 
         if (argc > 1)
