@@ -7,7 +7,7 @@ import signal
 import threading
 
 import pytest
-from harness import inode
+from harness import Process, inode
 
 
 def reload(m):
@@ -252,11 +252,14 @@ def test_crash_while_reloading(ready, tmp_path):
     old.kill(signal.SIGKILL)
     m.wait_status(lambda s: s.startswith("0/1"))
     m.wait_status(lambda s: s.startswith("1/1"))
-    assert m.whoami()["generation"] == 1
+    answer = m.whoami()
+    assert answer["generation"] == 1
+    second = Process(answer["pid"])
     with open(gate, "w"):
         pass
     last = m.wait_ready()  # the connection of that question may still be counted
     assert last.startswith("READY=1\nSTATUS=1/1 workers ready, ") and last.endswith(" connections, generation 2")
+    second.wait_end()  # until then it may still answer
     assert m.whoami()["generation"] == 2
 
 
