@@ -224,8 +224,6 @@ _public_ int muster_child_attach(muster_child *child, sd_event *event) {
         r = sd_event_add_io(event, &child->exit, child->pidfd, EPOLLIN, on_child_exit, child);
         if (r < 0)
                 return r;
-        /* A debugger that does not let go of it: it has ended, and cannot be waited for. */
-        (void) sd_event_source_set_ratelimit(child->exit, 100 * USEC_PER_MSEC, 10);
         child->event = sd_event_ref(event);
         r = attach_ends(child, event);
         if (r >= 0 && child->timeout_usec > 0)
