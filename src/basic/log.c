@@ -169,6 +169,11 @@ static void write_line(int fd, bool colour, int level, const char *message) {
         dprintf(fd, "%s%s[%d]: %s%s%s\n", c->program, who, getpid(), on, message, off);
 }
 
+static void write_copy(int level, const char *message) {
+        if (log_state.copy_fd >= 0 && level <= log_state.copy_max_level)
+                write_line(log_state.copy_fd, log_state.copy_colour, level, message);
+}
+
 int log_internal(int level, int error, const char *file, int line, const char *func, const LogEvent *event,
                 const char *format, ...) {
         static const char field[] = "MESSAGE=";
@@ -189,8 +194,23 @@ int log_internal(int level, int error, const char *file, int line, const char *f
         if (!log_state.to_journal ||
                         write_journal(level, error, file, line, func, event ? event : &nothing, buf) < 0)
                 write_line(STDERR_FILENO, log_state.colour, level, buf + sizeof(field) - 1);
-        if (log_state.copy_fd >= 0 && level <= log_state.copy_max_level)
-                write_line(log_state.copy_fd, log_state.copy_colour, level, buf + sizeof(field) - 1);
+        write_copy(level, buf + sizeof(field) - 1);
         errno = saved;
         return error;
+}
+
+void log_last_words(const LogEvent *event, const char *title, const char *reason) {
+        char message[LOG_FIELD_SIZE];
+
+        if (!log_state.to_journal) {
+                log_full(LOG_ERR, 0, event, "%s", reason);
+                return;
+        }
+        if (log_state.max_level < LOG_ERR)
+                return;
+
+        dprintf(STDERR_FILENO, "<%d>%s\n", LOG_ERR, reason); /* the prefix: sd-daemon(3) */
+        snprintf(message, sizeof(message), "MESSAGE=%s", title);
+        (void) write_journal(LOG_ERR, 0, __FILE__, __LINE__, __func__, event, message);
+        write_copy(LOG_ERR, reason);
 }

@@ -51,6 +51,13 @@ int log_level_from_string(const char *s);
 int log_internal(int level, int error, const char *file, int line, const char *func, const LogEvent *event,
                 const char *format, ...) _printf_(7, 8);
 
+/* The reason why a process ends, said just before it does. Of a message that reaches the journal by its own
+ * socket journald looks up the unit when it reads it: too late if the sender is gone, and "journalctl -u"
+ * lacks the one line that matters. Of the stream that systemd opened it knows the unit. So @reason goes to
+ * stderr, and under systemd the event, which has the fields, to the journal as well, with @title as its
+ * text. Error level. */
+void log_last_words(const LogEvent *event, const char *title, const char *reason);
+
 /* Returns @error, so that `return log_full(…)` passes it on. */
 #define log_full(level, error, event, ...) \
         log_internal(level, error, __FILE__, __LINE__, __func__, event, __VA_ARGS__)

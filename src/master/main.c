@@ -144,7 +144,8 @@ static int parse_argv(int argc, char *argv[]) {
 
 /* Whatever goes wrong before the loop runs: said in the journal and, for systemctl status, in STATUS. */
 static int fail_start(int status, const char *message_id, const char *error) {
-        log_event(LOG_ERR, (.message_id = message_id), "%s", error ? error : strerror(ENOMEM));
+        log_last_words(&(LogEvent){ .message_id = message_id }, "The app cannot start.",
+                        error ? error : strerror(ENOMEM));
         notify_status("", "Failed to start: %s", error ? error : strerror(ENOMEM));
         return status;
 }

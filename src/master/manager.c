@@ -573,10 +573,13 @@ static void manager_retire_all(Manager *m) {
 }
 
 static void manager_start_failed(Manager *m) {
+        char reason[FAILURE_MAX + 128];
+
         manager_set_state(m, MANAGER_STOPPING);
         m->exit_status = 1;
-        log_event(LOG_ERR, (.message_id = MESSAGE_ID_START_FAILED), "The app \"%s\" cannot start: %s",
-                        m->app, m->failure);
+        snprintf(reason, sizeof(reason), "The app \"%s\" cannot start: %s", m->app, m->failure);
+        log_last_words(&(LogEvent){ .message_id = MESSAGE_ID_START_FAILED }, "The app cannot start.",
+                        reason);
         manager_notify(m, "");
         manager_retire_all(m);
         manager_check_finished(m);

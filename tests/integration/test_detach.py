@@ -5,6 +5,7 @@ import contextlib
 import os
 import pathlib
 import pty
+import re
 import select
 import shutil
 import signal
@@ -468,12 +469,16 @@ def test_stream_of_the_journal_is_kept(start, journal):
 
 
 def test_journal_and_caller(start, journal):
-    """The reason of a failed start goes to both."""
-    _, messages, wrapper = journal
+    """The reason of a failed start goes to both: to the journal by the stream, and with its fields as an event."""
+    streams, messages, wrapper = journal
     m, output = collected(start, "http: { max_connections = 0; };", wrapper=wrapper)
     assert m.wait_exit() == 2
     assert "http.max_connections: found 0" in output
-    assert any("http.max_connections: found 0" in fields["MESSAGE"] for fields in heard(messages))
+    with streams.accept()[0] as stream:
+        said = b"".join(iter(lambda: stream.recv(4096), b"")).decode()
+    assert re.search("^<3>.*http.max_connections: found 0", said, re.MULTILINE)
+    (event,) = heard(messages)
+    assert event["MESSAGE"] == "The app cannot start." and event["MUSTER_APP"] == "web" and event["MESSAGE_ID"]
 
 
 def test_file_is_preferred_to_the_journal(start, journal):

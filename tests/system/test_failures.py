@@ -109,10 +109,13 @@ def test_app_cannot_start(served):
     assert '/srv/missing' in served.systemctl('status', 'muster.service', check=False).stdout
     entries = served.journal('-u', 'muster.service')
     assert any('cannot start' in entry['MESSAGE'] and '/srv/missing' in entry['MESSAGE'] for entry in entries)
-    # The worker said it too, itself. (Not asked for by -u: journald cannot tell the unit of a process that is gone.)
+    # The worker said it too, itself. (What reached the journal otherwise than by the master's stream is not asked for
+    # by -u: journald cannot tell the unit of a process that is gone.)
     entry = next(e for e in served.journal('SYSLOG_IDENTIFIER=muster-worker') if '/srv/missing' in e['MESSAGE'])
     assert entry['MUSTER_APP'] == 'default' and entry['MUSTER_WORKER'] in ('1', '2')
-    assert any(entry['_PID'] == e.get('MUSTER_WORKER_PID') for e in entries)
+    events = served.journal('SYSLOG_IDENTIFIER=musterd')
+    assert any(entry['_PID'] == e.get('MUSTER_WORKER_PID') for e in events)
+    assert any(e['MESSAGE'] == 'The app cannot start.' and e['MUSTER_APP'] == 'default' for e in events)
 
     served.path('/srv/missing').mkdir()
     served.wait_unit('muster.service', 'active')

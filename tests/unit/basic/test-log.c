@@ -156,6 +156,31 @@ static void test_journal_stream(void **state) {
         assert_false(log_stderr_is_journal());
 }
 
+/* The last words are on stderr whatever it is; for the journal, which knows the stream's unit, with their
+ * level. */
+static void test_last_words(void **state) {
+        LogEvent event = { .message_id = MESSAGE_ID_START_FAILED };
+        char value[512];
+        struct stat st;
+
+        capture_begin();
+        log_open(&(LogContext){ .program = "p" });
+        log_last_words(&event, "The app cannot start.", "no luck");
+        assert_string_equal(capture_end(), line("p", "no luck"));
+
+        capture_begin();
+        assert_int_equal(fstat(STDERR_FILENO, &st), 0);
+        snprintf(value, sizeof(value), "%lu:%lu", (unsigned long) st.st_dev, (unsigned long) st.st_ino);
+        setenv("JOURNAL_STREAM", value, 1);
+        log_open(&(LogContext){ .program = "p" });
+        log_copy_to(STDERR_FILENO, LOG_WARNING);
+        log_last_words(&event, "The app cannot start.", "no luck");
+        log_copy_to(-EBADF, LOG_EMERG);
+        capture_end();
+        snprintf(value, sizeof(value), "<3>no luck\n%s", line("p", "no luck"));
+        assert_string_equal(captured, value);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup(test_head, setup),
@@ -164,6 +189,7 @@ int main(void) {
                 cmocka_unit_test_setup(test_level_from_string, setup),
                 cmocka_unit_test_setup(test_long_message, setup),
                 cmocka_unit_test_setup(test_journal_stream, setup),
+                cmocka_unit_test_setup(test_last_words, setup),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
