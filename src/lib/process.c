@@ -37,6 +37,8 @@
 /* From the kill signal to SIGKILL. */
 #define KILL_GRACE_USEC (5 * USEC_PER_SEC)
 
+#define DEBUGGER_RETRY_USEC (100 * USEC_PER_MSEC)
+
 #define SPAWN_FLAGS                                                                  \
         (MUSTER_SPAWN_DIE_WITH_PARENT | MUSTER_SPAWN_DETACHED | MUSTER_SPAWN_SHELL | \
                         MUSTER_SPAWN_PROCESS_GROUP | MUSTER_SPAWN_SET_UID | MUSTER_SPAWN_SET_GID)
@@ -57,6 +59,7 @@ struct muster_child {
 
         sd_event *event;        /* counted; NULL: not watched yet */
         sd_event_source *exit;  /* NULL: not watched, or exited */
+        sd_event_source *retry; /* of the exit that a debugger has before us */
         sd_event_source *timer; /* the time limit, then SIGKILL */
         sd_event_source *close; /* to tell of the close from the loop */
 
@@ -134,6 +137,23 @@ static void let_go_of_ends(muster_child *child) {
                 channel_peer_exited(child->channel);
 }
 
+static int on_retry_exit(sd_event_source *source, uint64_t usec, void *userdata) {
+        muster_child *child = userdata;
+
+        child->retry = sd_event_source_disable_unref(child->retry);
+        return child->exit ? sd_event_source_set_enabled(child->exit, SD_EVENT_ON) : 0;
+}
+
+/* The pidfd is readable and goes on to be so, but a debugger gets the status before us (ptrace(2)). Without
+ * the timer the loop would turn until it has. */
+static int wait_for_debugger(muster_child *child) {
+        int r;
+
+        r = sd_event_add_time_relative(child->event, &child->retry, CLOCK_MONOTONIC, DEBUGGER_RETRY_USEC,
+                        /* accuracy= */ 0, on_retry_exit, child);
+        return r < 0 ? 0 : sd_event_source_set_enabled(child->exit, SD_EVENT_OFF);
+}
+
 /* A readable pidfd is an ended process, so waitid() does not wait. */
 static int on_child_exit(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
         /* The handler may drop the last reference. */
@@ -151,7 +171,7 @@ static int on_child_exit(sd_event_source *source, int fd, uint32_t revents, void
                 child->reaped = true;
         }
         if (si.si_pid == 0)
-                return 0;
+                return wait_for_debugger(child);
 
         child->exit = sd_event_source_disable_unref(child->exit);
         child->exited = true;
@@ -514,6 +534,7 @@ _public_ muster_child *muster_child_unref(muster_child *child) {
         if (child->exited)
                 child_reap(child);
         sd_event_source_disable_unref(child->exit);
+        sd_event_source_disable_unref(child->retry);
         sd_event_source_disable_unref(child->timer);
         sd_event_source_disable_unref(child->close);
         sd_event_unref(child->event);

@@ -4,11 +4,14 @@
 
 #include "spawn.h"
 
+#include "basic/clock.h"
+
 #include <dirent.h>
 #include <pthread.h>
 #include <pty.h>
 #include <stdatomic.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/sysmacros.h>
 
 static char report_path[64];
@@ -71,6 +74,55 @@ static void test_close_waits_for_pipes(void **state) {
         assert_int_equal(e.exits, 1);
         assert_int_equal(e.closes, 1);
         close(grandchild);
+        muster_child_unref(child);
+}
+
+/* Takes hold of @pid as a debugger does, until a byte comes by @go. @ready says that it has. */
+static void debugger(pid_t pid, int ready, int go) {
+        char byte;
+
+        (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (ptrace(PTRACE_SEIZE, pid, NULL, NULL) < 0 || write(ready, "", 1) != 1 || read(go, &byte, 1) != 1)
+                _exit(1);
+        _exit(waitpid(pid, NULL, 0) == pid ? 0 : 1);
+}
+
+/* A debugger learns of the end before the parent does. Meanwhile the loop sleeps. */
+static void test_exit_behind_a_debugger(void **state) {
+        muster_spawn_options o = options_shell("read line");
+        int ready[2], go[2], status, turns = 0;
+        char byte;
+        Ended e;
+
+        o.stdio = pipes;
+        o.n_stdio = 1;
+        muster_child *child = start(&o, &e);
+        assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
+        assert_int_equal(pipe2(go, O_CLOEXEC), 0);
+        pid_t tracer = fork();
+        if (tracer == 0)
+                debugger(muster_child_get_pid(child), ready[1], go[0]);
+        assert_int_equal(read(ready[0], &byte, 1), 1);
+
+        int pidfd = pidfd_of(muster_child_get_pid(child));
+        assert_int_equal(muster_child_kill(child, SIGKILL), 0);
+        while (!has_ended(pidfd))
+                ;
+        for (uint64_t end = clock_now_usec() + 500 * USEC_PER_MSEC; clock_now_usec() < end; turns++)
+                assert_true(sd_event_run(event, 500 * USEC_PER_MSEC) >= 0);
+        assert_in_range(turns, 1, 30);
+        assert_int_equal(e.exits, 0);
+
+        assert_int_equal(write(go[1], "", 1), 1);
+        run_until(e.exits);
+        assert_int_equal(e.status, SIGKILL);
+        assert_int_equal(waitpid(tracer, &status, 0), tracer);
+        assert_int_equal(status, 0);
+        for (int i = 0; i < 2; i++) {
+                close(ready[i]);
+                close(go[i]);
+        }
+        close(pidfd);
         muster_child_unref(child);
 }
 
@@ -740,6 +792,7 @@ static void test_nothing_left(void **state) {
 int main(int argc, char *argv[]) {
         const struct CMUnitTest tests[] = {
                 child_test(test_close_waits_for_pipes),
+                child_test(test_exit_behind_a_debugger),
                 child_test(test_close_after_exit),
                 child_test(test_close_without_readers),
                 child_test(test_attach_late),
