@@ -287,13 +287,18 @@ class Master:
                         os.close(fd)
         raise AssertionError("no worker with a board")
 
-    def wait_connections(self, n):
-        """Until the workers have counted so many open connections; there is no event for it, so it looks again and again."""
+    def wait_until(self, condition, what):
+        """For what has no event of its own: looks again and again."""
         end = time.monotonic() + DEADLINE
+        while not condition():
+            assert time.monotonic() < end, f"{what}: did not happen within {DEADLINE} s"
+            select.select([self.pidfd], [], [], 0.002)
+
+    def wait_connections(self, n):
+        """Until the workers have counted so many open connections."""
         with contextlib.closing(self.board()) as board:
-            while sum(struct.unpack_from("=I", board, cell + 4)[0] for cell in range(0, BOARD_SIZE, CELL_SIZE)) != n:
-                assert time.monotonic() < end, f"there are not {n} connections"
-                select.select([self.pidfd], [], [], 0.002)
+            cells = range(0, BOARD_SIZE, CELL_SIZE)
+            self.wait_until(lambda: sum(struct.unpack_from("=I", board, cell + 4)[0] for cell in cells) == n, f"{n} connections")
 
     # Requests
 

@@ -316,9 +316,5 @@ def test_nothing_is_left_over(ready):
     reload(m)
     assert "2/2 workers ready" in m.wait_ready()
     wait_children(m, of_generation(m, 26))
-    # by the time it answers the second one, it has dealt with all ends before the first
-    m.config_file.unlink()
-    for _ in range(2):
-        reload(m)
-        m.wait_ready()
-    assert kept_fds(m) == before
+    # The last ends may come a little later: a worker killed in the leak check of a sanitizer is still that one's to trace.
+    m.wait_until(lambda: kept_fds(m) == before, "as many descriptors as before")
