@@ -58,7 +58,9 @@ def cannot_run():
             return f'{program} is not installed'
     if libc.unshare(CLONE_NEWNS) < 0:
         return f'cannot mount here: {os.strerror(ctypes.get_errno())}'
-    subprocess.run(['mount', '--make-rprivate', '/'], check=True)
+    done = subprocess.run(['mount', '--make-rprivate', '/'], capture_output=True, text=True)
+    if done.returncode != 0:  # in a chroot, say, whose root is no mount point
+        return f'cannot mount here: {done.stderr.splitlines()[0]}'
     return None
 
 
