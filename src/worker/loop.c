@@ -356,14 +356,16 @@ static void loop_read_signals(Loop *l) {
                 loop_drain(l);
 }
 
+static bool is_signal(const Loop *l, const struct epoll_event *ev) {
+        return ev->data.u64 == l->n_listeners;
+}
+
 static void loop_dispatch(Loop *l, const struct epoll_event *ev) {
+        if (is_signal(l, ev))
+                return;
         if (ev->data.u64 < l->n_listeners) {
                 if (l->listening)
                         loop_accept(l, l->listeners + ev->data.u64);
-                return;
-        }
-        if (ev->data.u64 == l->n_listeners) {
-                loop_read_signals(l);
                 return;
         }
 
@@ -406,6 +408,10 @@ static int loop_turn(Loop *l, int timeout_msec) {
                 return log_error_errno(-errno, "Failed to wait for events: %m");
 
         loop_set_time(l);
+        /* The order to drain first: what is accepted in spite of it may end with this process. */
+        for (int i = 0; i < n; i++)
+                if (is_signal(l, events + i))
+                        loop_read_signals(l);
         for (int i = 0; i < n; i++)
                 loop_dispatch(l, events + i);
         loop_expire(l);

@@ -790,6 +790,22 @@ def test_drain_leaves_the_queue_to_siblings(site):
         sibling.close()
 
 
+def test_drain_comes_before_the_queue(site):
+    """A worker that finds connections and the order to drain when it wakes up leaves the connections: whoever ends it (systemd
+    kills the workers of a killed master) would end them too. The kernel wakes the stopped workers of a dead master."""
+    with started(site) as w:
+        w.kill(signal.SIGSTOP)
+        os.waitid(os.P_PIDFD, w.pidfd, os.WSTOPPED)
+        waiting = [w.connect() for _ in range(20)]
+        w.kill()
+        w.kill(signal.SIGCONT)
+        assert w.wait_exit() == 0 and w.cell()[2] == 0
+        for client in waiting:
+            sibling, _ = w.listeners[0].accept()
+            sibling.close()
+            client.close()
+
+
 def test_orphan_drains_for_a_limited_time(site):
     """When the master is gone nobody kills what does not end, so the worker ends itself after 5 s."""
     worker_harness.prctl(worker_harness.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
