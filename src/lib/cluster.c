@@ -48,7 +48,8 @@ static void slot_start_worker(Slot *slot) {
         r = cluster_worker_start(slot, NULL);
         if (r >= 0)
                 return;
-        uint64_t pause = restart_after_death(&slot->restart, &c->restart, /* lived_usec= */ 0);
+        uint64_t pause = restart_after_death(
+                        &slot->restart, &c->restart, clock_now_usec(), /* lived_usec= */ 0);
         slot_pause(slot, MAX(pause, c->restart.backoff_min_usec));
         if (c->handlers.failed)
                 c->handlers.failed(c, slot->id, r, c->userdata);
@@ -75,7 +76,7 @@ static uint64_t slot_fill(Slot *slot, uint64_t lived_usec) {
 
         if (c->stopping || slot_has_heir(slot))
                 return 0;
-        uint64_t pause = restart_after_death(&slot->restart, &c->restart, lived_usec);
+        uint64_t pause = restart_after_death(&slot->restart, &c->restart, clock_now_usec(), lived_usec);
         slot_pause(slot, pause);
         return pause;
 }

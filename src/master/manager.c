@@ -292,8 +292,9 @@ static int on_retry(sd_event_source *source, uint64_t usec, void *userdata) {
 /* Fills the slot now or after the pause that its history asks for. */
 static void slot_refill(Slot *s, uint64_t lived_usec) {
         Manager *m = s->manager;
-        RestartPolicy policy = { m->config->restart_backoff_min_usec, m->config->restart_backoff_max_usec };
-        uint64_t delay = restart_after_death(&s->restart, &policy, lived_usec);
+        RestartPolicy policy = { .backoff_min_usec = m->config->restart_backoff_min_usec,
+                .backoff_max_usec = m->config->restart_backoff_max_usec };
+        uint64_t delay = restart_after_death(&s->restart, &policy, clock_now_usec(), lived_usec);
         char buf[DURATION_STRING_MAX];
         int r;
 

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* When a worker has served enough, or is no longer well: pure decisions about one worker. */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ * Limits, with which a worker is replaced before it does harm
+ */
+
+/* @limit less a random part of it, up to @percent, so that workers that started together do not all go
+ * together. 0 stays 0: no limit; else the result is at least 1. */
+uint64_t limit_with_jitter(uint64_t limit, unsigned percent, uint32_t random);
+
+/*
+ * The heartbeat of a native worker: it beats with every turn of its loop, and is probed when it is to show
+ * that there is one. It hangs when it has not beaten for the whole watchdog time after a probe.
+ */
+
+typedef enum HeartbeatVerdict {
+        HEARTBEAT_PROBE,   /* well; ask it to beat */
+        HEARTBEAT_WAITING, /* asked, and not answered yet */
+        HEARTBEAT_HANGS,
+} HeartbeatVerdict;
+
+typedef struct Heartbeat {
+        uint64_t beats; /* as of the last look */
+        uint64_t probed_usec;
+        bool probed; /* and not answered as of the last look */
+} Heartbeat;
+
+/* One look at a worker that has beaten @beats times. @late: this process itself did not run when it should
+ * have, so what it missed proves nothing: a probe that is under way begins anew. */
+HeartbeatVerdict heartbeat_look(
+                Heartbeat *h, uint64_t beats, uint64_t now_usec, uint64_t watchdog_usec, bool late);

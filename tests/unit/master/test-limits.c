@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/* Limits and heartbeats, with a clock that the test turns. */
+
+#include "../unit.h"
+
+#include <stdlib.h>
+
+#include "master/limits.h"
+
+#define SEC UINT64_C(1000000)
+
+/* The limit is never exceeded, and never undercut by more than the percentage. */
+static void test_jitter(void **state) {
+        assert_int_equal(limit_with_jitter(0, 50, UINT32_MAX), 0);
+        assert_int_equal(limit_with_jitter(1000, 0, UINT32_MAX), 1000);
+        assert_int_equal(limit_with_jitter(1000, 10, 0), 1000);
+        assert_int_equal(limit_with_jitter(1000, 10, UINT32_MAX), 901);
+        assert_int_equal(limit_with_jitter(1, 100, UINT32_MAX), 1);
+        assert_in_range(limit_with_jitter(UINT64_MAX, 50, UINT32_MAX), UINT64_MAX / 2, UINT64_MAX / 2 + UINT32_MAX);
+
+        srand48(1);
+        for (int i = 0; i < 10000; i++) {
+                uint64_t limit = 1 + (uint64_t) lrand48();
+                unsigned percent = (unsigned) lrand48() % 101;
+                uint64_t v = limit_with_jitter(limit, percent, (uint32_t) mrand48());
+
+                assert_in_range(v, 1, limit);
+                assert_true((limit - v) * 100 <= limit * percent);
+        }
+}
+
+/* It does spread: a hundred workers do not go in the same moment. */
+static void test_spread(void **state) {
+        uint64_t lowest = UINT64_MAX, highest = 0;
+
+        srand48(1);
+        for (int i = 0; i < 100; i++) {
+                uint64_t v = limit_with_jitter(10000, 10, (uint32_t) mrand48());
+                lowest = v < lowest ? v : lowest;
+                highest = v > highest ? v : highest;
+        }
+        assert_true(highest - lowest > 800);
+}
+
+/* A worker that answers each probe is well for ever; one that stops hangs after the watchdog time. */
+static void test_heartbeat(void **state) {
+        Heartbeat h = { 0 };
+        uint64_t now = 100 * SEC, beats = 0;
+
+        for (int i = 0; i < 1000; i++, now += 5 * SEC)
+                assert_int_equal(heartbeat_look(&h, beats++, now, 10 * SEC, false), HEARTBEAT_PROBE);
+
+        now -= 5 * SEC; /* the last probe, which nothing answers */
+        beats--;
+        assert_int_equal(heartbeat_look(&h, beats, now + 5 * SEC, 10 * SEC, false), HEARTBEAT_WAITING);
+        assert_int_equal(heartbeat_look(&h, beats, now + 10 * SEC - 1, 10 * SEC, false), HEARTBEAT_WAITING);
+        assert_int_equal(heartbeat_look(&h, beats, now + 10 * SEC, 10 * SEC, false), HEARTBEAT_HANGS);
+}
+
+/* An answer in the last moment counts. */
+static void test_late_answer(void **state) {
+        Heartbeat h = { 0 };
+
+        assert_int_equal(heartbeat_look(&h, 7, 0, 10 * SEC, false), HEARTBEAT_PROBE);
+        assert_int_equal(heartbeat_look(&h, 7, 5 * SEC, 10 * SEC, false), HEARTBEAT_WAITING);
+        assert_int_equal(heartbeat_look(&h, 8, 10 * SEC, 10 * SEC, false), HEARTBEAT_PROBE);
+        assert_int_equal(heartbeat_look(&h, 8, 15 * SEC, 10 * SEC, false), HEARTBEAT_WAITING);
+}
+
+/* When it was the master that stood still, nobody is accused: the time begins anew. */
+static void test_master_was_late(void **state) {
+        Heartbeat h = { 0 };
+
+        assert_int_equal(heartbeat_look(&h, 7, 0, 10 * SEC, false), HEARTBEAT_PROBE);
+        assert_int_equal(heartbeat_look(&h, 7, 60 * SEC, 10 * SEC, true), HEARTBEAT_WAITING);
+        assert_int_equal(heartbeat_look(&h, 7, 65 * SEC, 10 * SEC, false), HEARTBEAT_WAITING);
+        assert_int_equal(heartbeat_look(&h, 7, 70 * SEC, 10 * SEC, false), HEARTBEAT_HANGS);
+}
+
+/* Random histories: nobody is accused who has beaten within the watchdog time after a probe, and everybody
+ * is who has not, at the next look. */
+static void test_random_histories(void **state) {
+        srand48(3);
+        for (int i = 0; i < 5000; i++) {
+                uint64_t watchdog = SEC + (uint64_t) lrand48() % (20 * SEC), now = 0, beats = 0, asked = 0;
+                bool open = false; /* asked and not answered */
+                Heartbeat h = { 0 };
+
+                for (int look = 0; look < 100; look++) {
+                        bool answered = lrand48() % 3 != 0;
+                        HeartbeatVerdict v;
+
+                        now += watchdog / 2;
+                        if (answered)
+                                beats++;
+                        v = heartbeat_look(&h, beats, now, watchdog, false);
+                        if (answered || !open) {
+                                assert_int_equal(v, HEARTBEAT_PROBE);
+                                open = true;
+                                asked = now;
+                        } else if (now - asked >= watchdog) {
+                                assert_int_equal(v, HEARTBEAT_HANGS);
+                                break;
+                        } else
+                                assert_int_equal(v, HEARTBEAT_WAITING);
+                }
+        }
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_jitter),
+                cmocka_unit_test(test_spread),
+                cmocka_unit_test(test_heartbeat),
+                cmocka_unit_test(test_late_answer),
+                cmocka_unit_test(test_master_was_late),
+                cmocka_unit_test(test_random_histories),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
