@@ -9,6 +9,7 @@
 #include "basic/clock.h"
 #include "basic/macro.h"
 #include "basic/parse.h"
+#include "basic/restart.h"
 #include "build-config.h"
 #include "master/config.h"
 
@@ -68,6 +69,77 @@ const ConfigKey config_keys[] = {
                                 "longer is killed.",
         },
         {
+                        KEY("workers", "soak", workers_soak_usec),
+                        .type = CONFIG_DURATION,
+                        .min = 0,
+                        .max = HOUR,
+                        .fallback = "1s",
+                        .help = "At a reload, how long the first worker of the new generation must live, after it is ready, before any "
+                                "other is started. Until all are ready the old workers serve as before.",
+        },
+        {
+                        KEY("workers", "watchdog", workers_watchdog_usec),
+                        .type = CONFIG_DURATION,
+                        .min = 0,
+                        .max = HOUR,
+                        .fallback = "10s",
+                        .help = "A worker that does not react for this long hangs: it is replaced, and gets SIGABRT (for a core dump) and "
+                                "5 seconds later SIGKILL. A native worker is asked by the master, any other that has once sent "
+                                "WATCHDOG=1 (*sd_notify*(3)) has to go on doing so. 0: nobody looks.",
+        },
+        {
+                        KEY("workers", "max_memory", workers_max_memory_bytes),
+                        .type = CONFIG_SIZE,
+                        .min = 0,
+                        .max = UINT64_C(1) << 46,
+                        .fallback = "0",
+                        .help = "A worker whose memory (RSS) is more than this is replaced: the new worker is ready before the old one "
+                                "finishes what it has open and goes. 0: no limit. The unit's MemoryMax= is the one that kills.",
+        },
+        {
+                        KEY("workers", "max_requests", workers_max_requests),
+                        .type = CONFIG_UINT,
+                        .min = 0,
+                        .max = 1000000000,
+                        .fallback = "0",
+                        .help = "A native worker that has answered this many requests is replaced likewise. 0: no limit.",
+        },
+        {
+                        KEY("workers", "max_age", workers_max_age_usec),
+                        .type = CONFIG_DURATION,
+                        .min = 0,
+                        .max = 365 * 24 * HOUR,
+                        .fallback = "0",
+                        .help = "A worker that has lived this long is replaced likewise. 0: no limit.",
+        },
+        {
+                        KEY("workers", "jitter", workers_jitter_percent),
+                        .type = CONFIG_UINT,
+                        .min = 0,
+                        .max = 50,
+                        .fallback = "10",
+                        .help = "For each worker the three limits are lowered by a random part of up to this many per cent, so that "
+                                "workers that started together do not go together.",
+        },
+        {
+                        KEY("restart", "limit", restart_limit),
+                        .type = CONFIG_UINT,
+                        .min = 0,
+                        .max = RESTART_LIMIT_MAX,
+                        .fallback = "10",
+                        .help = "A slot whose workers die more often than this within *window* is failing: that is said in the journal and "
+                                "in the status, and the next attempts are *backoff_max* apart, until a worker has been well for "
+                                "30 seconds or a reload brings something better. 0: no limit.",
+        },
+        {
+                        KEY("restart", "window", restart_window_usec),
+                        .type = CONFIG_DURATION,
+                        .min = USEC_PER_MSEC,
+                        .max = 24 * HOUR,
+                        .fallback = "60s",
+                        .help = "The time in which deaths are counted for *limit*.",
+        },
+        {
                         KEY("restart", "backoff_min", restart_backoff_min_usec),
                         .type = CONFIG_DURATION,
                         .min = USEC_PER_MSEC,
@@ -124,6 +196,16 @@ const ConfigKey config_keys[] = {
                         .fallback = "10000",
                         .help = "How many connections one worker holds at the same time. Further ones wait in the socket's queue.",
         },
+        {
+                        KEY("", "idle_exit", idle_exit_usec),
+                        .type = CONFIG_DURATION,
+                        .min = 0,
+                        .max = 24 * HOUR,
+                        .fallback = "0",
+                        .help = "The service ends, with success, when there was no connection for this long; the next connection "
+                                "starts it again. Only behind sockets of systemd, which keeps them open. Below a second the "
+                                "socket's TriggerLimitBurst= may be met (*systemd.socket*(5)). 0: it stays.",
+        },
 };
 
 const size_t n_config_keys = ELEMENTSOF(config_keys);
@@ -134,6 +216,10 @@ static size_t append_choices(char *buf, size_t size, const ConfigKey *k) {
         for (const char *const *c = k->choices; *c; c++)
                 n += (size_t) snprintf(buf + n, size - n, "%s\"%s\"", c == k->choices ? "" : " or ", *c);
         return n;
+}
+
+bool config_key_is_quoted(const ConfigKey *k) {
+        return k->type == CONFIG_SIZE && k->max > INT32_MAX;
 }
 
 const char *config_key_expected(const ConfigKey *k, char buf[static CONFIG_TEXT_MAX]) {
@@ -161,8 +247,9 @@ const char *config_key_expected(const ConfigKey *k, char buf[static CONFIG_TEXT_
                                 duration_to_string(k->min, a), duration_to_string(k->max, b), k->fallback);
                 break;
         case CONFIG_SIZE:
-                snprintf(buf, CONFIG_TEXT_MAX, "a size from %s to %s, such as \"%s\"",
-                                size_to_string(k->min, a), size_to_string(k->max, b), k->fallback);
+                snprintf(buf, CONFIG_TEXT_MAX, "a size%s from %s to %s, such as \"%s\"",
+                                config_key_is_quoted(k) ? ", in quotes," : "", size_to_string(k->min, a),
+                                size_to_string(k->max, b), *k->fallback == '0' ? "512M" : k->fallback);
                 break;
         case _CONFIG_TYPE_MAX:
                 assert(0);
@@ -177,7 +264,7 @@ void config_schema_print_reference(FILE *f) {
         for (const ConfigKey *k = config_keys; k < config_keys + n_config_keys; k++) {
                 if (!group || strcmp(group, k->group) != 0) {
                         group = k->group;
-                        fprintf(f, "## The group %s\n\n", group);
+                        fprintf(f, *group ? "## The group %s\n\n" : "## At the top level%s\n\n", group);
                 }
                 fprintf(f, "*%s*\n\t%s\n\n\tTakes %s. Default: *%s*.\n\n", k->name, k->help,
                                 config_key_expected(k, expected), k->fallback);

@@ -3,6 +3,7 @@
 
 /* Every key of the configuration, as a table: one row is all there is to say about a key. */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -32,6 +33,9 @@ typedef struct ConfigKey {
 
 extern const ConfigKey config_keys[];
 extern const size_t n_config_keys;
+
+/* Whether a number must stand in quotes: libconfig cuts a bare one to 32 bits without a word. */
+bool config_key_is_quoted(const ConfigKey *k);
 
 /* The longest text that a key's value or expectation needs. */
 #define CONFIG_TEXT_MAX 256

@@ -167,6 +167,8 @@ static int read_number(const ConfigKey *k, long long n, void *member) {
                 *(unsigned *) member = (unsigned) v;
                 return 0;
         case CONFIG_SIZE: /* bytes; a duration without its unit would be a guess */
+                if (config_key_is_quoted(k))
+                        return -EINVAL;
                 *(uint64_t *) member = v;
                 return 0;
         default:
@@ -209,13 +211,28 @@ static int set_default(Config *c, const ConfigKey *k) {
         }
 }
 
-/* Appends the names of all keys in @group (all groups if NULL), for "expected one of". */
+/* NULL: there is none. At the top level the group is "". */
+static const ConfigKey *find_key(const char *group, const char *name) {
+        for (const ConfigKey *k = config_keys; k < config_keys + n_config_keys; k++)
+                if (strcmp(k->group, group) == 0 && strcmp(k->name, name) == 0)
+                        return k;
+        return NULL;
+}
+
+static bool is_group(const char *name) {
+        for (const ConfigKey *k = config_keys; k < config_keys + n_config_keys; k++)
+                if (strcmp(k->group, name) == 0)
+                        return true;
+        return false;
+}
+
+/* Appends the names of all keys in @group (of all at the top level if NULL), for "expected one of". */
 static void known_names(const char *group, char buf[static CONFIG_TEXT_MAX]) {
         const char *previous = "";
         size_t n = 0;
 
         for (const ConfigKey *k = config_keys; k < config_keys + n_config_keys; k++) {
-                const char *name = group ? k->name : k->group;
+                const char *name = group || !*k->group ? k->name : k->group;
 
                 if ((group && strcmp(group, k->group) != 0) || strcmp(name, previous) == 0)
                         continue;
@@ -226,30 +243,37 @@ static void known_names(const char *group, char buf[static CONFIG_TEXT_MAX]) {
                 snprintf(buf + n, CONFIG_TEXT_MAX - n, ", listen");
 }
 
+static int read_key(Config *c, const ConfigKey *k, const config_setting_t *s, const char *key,
+                char **ret_error) {
+        char expected[CONFIG_TEXT_MAX];
+        int r;
+
+        r = read_value(k, s, member_of(c, k));
+        if (r == -ENOMEM)
+                return r;
+        return r < 0 ? invalid_setting(c, s, key, config_key_expected(k, expected), ret_error) : 0;
+}
+
 static int read_group(Config *c, const config_setting_t *group, char **ret_error) {
         const char *name = config_setting_name(group);
         char key[CONFIG_TEXT_MAX], text[CONFIG_TEXT_MAX];
         int r;
 
+        if (!config_setting_is_group(group))
+                return invalid_setting(c, group, name, "a group { … }", ret_error);
         for (int i = 0; i < config_setting_length(group); i++) {
                 const config_setting_t *s = config_setting_get_elem(group, (unsigned) i);
-                const ConfigKey *k = config_keys;
+                const ConfigKey *k = find_key(name, config_setting_name(s));
 
                 snprintf(key, sizeof(key), "%s.%s", name, config_setting_name(s));
-                while (k < config_keys + n_config_keys &&
-                                (strcmp(k->group, name) != 0 ||
-                                                strcmp(k->name, config_setting_name(s)) != 0))
-                        k++;
-                if (k == config_keys + n_config_keys) {
+                if (!k) {
                         known_names(name, text);
                         return invalid(ret_error, "%s:%u: %s: found an unknown key, expected one of: %s",
                                         setting_file(c, s), config_setting_source_line(s), key, text);
                 }
-                r = read_value(k, s, member_of(c, k));
-                if (r == -ENOMEM)
+                r = read_key(c, k, s, key, ret_error);
+                if (r != 0)
                         return r;
-                if (r < 0)
-                        return invalid_setting(c, s, key, config_key_expected(k, text), ret_error);
         }
         return 0;
 }
@@ -341,35 +365,28 @@ static int read_listen(Config *c, const config_setting_t *list, char **ret_error
         return 0;
 }
 
+static int read_top(Config *c, const config_setting_t *s, char **ret_error) {
+        const char *name = config_setting_name(s);
+        const ConfigKey *k = find_key("", name);
+        char text[CONFIG_TEXT_MAX];
+
+        if (strcmp(name, "listen") == 0)
+                return read_listen(c, s, ret_error);
+        if (k)
+                return read_key(c, k, s, name, ret_error);
+        if (is_group(name))
+                return read_group(c, s, ret_error);
+        known_names(NULL, text);
+        return invalid(ret_error, "%s:%u: %s: found an unknown name, expected one of: %s",
+                        setting_file(c, s), config_setting_source_line(s), name, text);
+}
+
 static int read_root(Config *c, const config_setting_t *root, char **ret_error) {
-        int r;
+        int r = 0;
 
-        for (int i = 0; i < config_setting_length(root); i++) {
-                const config_setting_t *s = config_setting_get_elem(root, (unsigned) i);
-                const char *name = config_setting_name(s);
-                char text[CONFIG_TEXT_MAX];
-                const ConfigKey *k = config_keys;
-
-                if (strcmp(name, "listen") == 0) {
-                        r = read_listen(c, s, ret_error);
-                        if (r != 0)
-                                return r;
-                        continue;
-                }
-                while (k < config_keys + n_config_keys && strcmp(k->group, name) != 0)
-                        k++;
-                if (k == config_keys + n_config_keys) {
-                        known_names(NULL, text);
-                        return invalid(ret_error, "%s:%u: %s: found an unknown group, expected one of: %s",
-                                        setting_file(c, s), config_setting_source_line(s), name, text);
-                }
-                if (!config_setting_is_group(s))
-                        return invalid_setting(c, s, name, "a group { … }", ret_error);
-                r = read_group(c, s, ret_error);
-                if (r != 0)
-                        return r;
-        }
-        return 0;
+        for (int i = 0; r == 0 && i < config_setting_length(root); i++)
+                r = read_top(c, config_setting_get_elem(root, (unsigned) i), ret_error);
+        return r;
 }
 
 static int check_relations(const Config *c, char **ret_error) {
@@ -518,18 +535,21 @@ static void print_value(const Config *c, const ConfigKey *k, FILE *f) {
 }
 
 void config_print(const Config *c, FILE *f) {
-        const char *group = NULL;
+        const char *group = "";
 
         for (const ConfigKey *k = config_keys; k < config_keys + n_config_keys; k++) {
-                if (!group || strcmp(group, k->group) != 0) {
-                        fprintf(f, "%s%s: {\n", group ? "};\n" : "", k->group);
+                if (strcmp(group, k->group) != 0) {
+                        fputs(*group ? "};\n" : "", f);
+                        if (*k->group)
+                                fprintf(f, "%s: {\n", k->group);
                         group = k->group;
                 }
-                fprintf(f, "  %s = ", k->name);
+                fprintf(f, "%s%s = ", *group ? "  " : "", k->name);
                 print_value(c, k, f);
                 fputs(";\n", f);
         }
-        fputs("};\nlisten: (", f);
+        fputs(*group ? "};\n" : "", f);
+        fputs("listen: (", f);
         for (size_t i = 0; i < c->n_listen; i++) {
                 fputs(i == 0 ? "\n  { address = " : ",\n  { address = ", f);
                 print_string(f, c->listen[i].address);

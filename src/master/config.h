@@ -34,7 +34,15 @@ typedef struct Config {
         unsigned workers_count; /* 0: one per CPU */
         uint64_t workers_start_timeout_usec;
         uint64_t workers_stop_timeout_usec;
+        uint64_t workers_soak_usec;
+        uint64_t workers_watchdog_usec;    /* 0: none */
+        uint64_t workers_max_memory_bytes; /* these three: 0: no limit */
+        unsigned workers_max_requests;
+        uint64_t workers_max_age_usec;
+        unsigned workers_jitter_percent;
 
+        unsigned restart_limit; /* 0: none */
+        uint64_t restart_window_usec;
         uint64_t restart_backoff_min_usec;
         uint64_t restart_backoff_max_usec;
 
@@ -43,6 +51,8 @@ typedef struct Config {
         uint64_t http_send_timeout_usec;
         uint64_t http_max_request_head_bytes;
         unsigned http_max_connections;
+
+        uint64_t idle_exit_usec; /* 0: never */
 
         ListenConfig *listen;
         size_t n_listen;

@@ -167,6 +167,13 @@ static void test_wrong_types(void **state) {
                         ":3: app: found a list ( … ), expected a group { … }");
 }
 
+#define TEXT_MAX 512
+
+/* A file with this one setting. */
+static void setting_text(const ConfigKey *k, const char *value, char text[static TEXT_MAX]) {
+        snprintf(text, TEXT_MAX, *k->group ? "%s: { %s = %s; };" : "%s%s = %s;", k->group, k->name, value);
+}
+
 /* One below the least and one above the most are refused, for every ranged key; numbers that would fit only
  * after being cut are refused too. */
 static void test_ranges(void **state) {
@@ -185,7 +192,7 @@ static void test_ranges(void **state) {
                         "such as \"60s\"");
 
         for (const ConfigKey *k = config_keys; k < config_keys + n_config_keys; k++) {
-                char text[512], expected[1024], what[CONFIG_TEXT_MAX], buf[DURATION_STRING_MAX];
+                char text[TEXT_MAX], expected[1024], what[CONFIG_TEXT_MAX], buf[DURATION_STRING_MAX];
                 uint64_t values[] = { k->min - 1, k->max + 1 };
 
                 if (k->max == 0)
@@ -194,29 +201,37 @@ static void test_ranges(void **state) {
                         if (k->type == CONFIG_DURATION)
                                 snprintf(what, sizeof(what), "\"%s\"", duration_to_string(values[i], buf));
                         else
-                                snprintf(what, sizeof(what), "%llu", (unsigned long long) values[i]);
-                        snprintf(text, sizeof(text), "%s: { %s = %s; };", k->group, k->name, what);
-                        snprintf(expected, sizeof(expected), ":1: %s.%s: found %s, expected ", k->group,
-                                        k->name, what);
+                                snprintf(what, sizeof(what), config_key_is_quoted(k) ? "\"%llu\"" : "%llu",
+                                                (unsigned long long) values[i]);
+                        setting_text(k, what, text);
+                        snprintf(expected, sizeof(expected), ":1: %s%s%s: found %s, expected ", k->group,
+                                        *k->group ? "." : "", k->name, what);
                         config_key_expected(k, expected + strlen(expected));
                         refuse(text, expected);
                 }
         }
 }
 
+/* A number of bytes beyond 32 bits would arrive as another one, so those keys take no bare numbers. */
+static void test_cut_numbers(void **state) {
+        refuse("workers: { max_memory = 4294967296; };",
+                        ":1: workers.max_memory: found 0, expected a size, in quotes, from 0 to 64T, such as \"512M\"");
+        config_free(load_valid("workers: { max_memory = \"4294967296\"; };"));
+}
+
 /* What the table calls least, most and default is itself taken. */
 static void test_limits_are_taken(void **state) {
         for (const ConfigKey *k = config_keys; k < config_keys + n_config_keys; k++) {
                 uint64_t values[] = { k->min, k->max };
-                char text[256], buf[DURATION_STRING_MAX];
+                char text[TEXT_MAX], what[CONFIG_TEXT_MAX], buf[DURATION_STRING_MAX];
 
                 for (size_t i = 0; k->max > 0 && i < 2; i++) {
                         if (k->type == CONFIG_DURATION)
-                                snprintf(text, sizeof(text), "%s: { %s = \"%s\"; };", k->group, k->name,
-                                                duration_to_string(values[i], buf));
+                                snprintf(what, sizeof(what), "\"%s\"", duration_to_string(values[i], buf));
                         else
-                                snprintf(text, sizeof(text), "%s: { %s = %llu; };", k->group, k->name,
+                                snprintf(what, sizeof(what), config_key_is_quoted(k) ? "\"%llu\"" : "%llu",
                                                 (unsigned long long) values[i]);
+                        setting_text(k, what, text);
                         if (strcmp(k->name, "backoff_min") == 0)
                                 strcat(text, "restart: { };");
                         if (strncmp(k->name, "backoff", 7) == 0)
@@ -227,10 +242,10 @@ static void test_limits_are_taken(void **state) {
                         config_free(load_valid(text));
                 }
                 if (k->type == CONFIG_UINT || k->type == CONFIG_BOOL)
-                        snprintf(text, sizeof(text), "%s: { %s = %s; };", k->group, k->name, k->fallback);
+                        snprintf(what, sizeof(what), "%s", k->fallback);
                 else
-                        snprintf(text, sizeof(text), "%s: { %s = \"%s\"; };", k->group, k->name,
-                                        k->fallback);
+                        snprintf(what, sizeof(what), "\"%s\"", k->fallback);
+                setting_text(k, what, text);
                 config_free(load_valid(text));
         }
 }
@@ -238,13 +253,13 @@ static void test_limits_are_taken(void **state) {
 /* An unknown key is refused, and the known ones are named. */
 static void test_unknown(void **state) {
         refuse("application: { };",
-                        ":1: application: found an unknown group, expected one of: app, workers, restart, http, listen");
+                        ":1: application: found an unknown name, expected one of: app, workers, restart, http, idle_exit, listen");
         refuse("kind = \"static\";",
-                        ":1: kind: found an unknown group, expected one of: app, workers, restart, http, listen");
+                        ":1: kind: found an unknown name, expected one of: app, workers, restart, http, idle_exit, listen");
         refuse("app: {\n  directory = \"/srv\";\n  dirctory = \"/srv\";\n};",
                         ":3: app.dirctory: found an unknown key, expected one of: kind, directory, whoami");
         refuse("workers: { directory = \"/srv\"; };",
-                        ":1: workers.directory: found an unknown key, expected one of: count, start_timeout, stop_timeout");
+                        ":1: workers.directory: found an unknown key, expected one of: count, start_timeout, stop_timeout, soak, watchdog, max_memory, max_requests, max_age, jitter");
         refuse("listen: ( { address = \"8080\"; port = 1; } );",
                         ":1: listen.port: found an unknown key, expected one of: address, name");
 }
@@ -487,6 +502,7 @@ int main(void) {
                 cmocka_unit_test(test_values),
                 cmocka_unit_test(test_wrong_types),
                 cmocka_unit_test(test_ranges),
+                cmocka_unit_test(test_cut_numbers),
                 cmocka_unit_test(test_limits_are_taken),
                 cmocka_unit_test(test_unknown),
                 cmocka_unit_test(test_duplicates),
