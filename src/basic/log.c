@@ -18,7 +18,7 @@
 #include "basic/parse.h"
 
 #define LOG_LINE_MAX   2048
-#define LOG_FIELDS_MAX 16
+#define LOG_FIELDS_MAX (12 + LOG_EVENT_FIELDS_MAX)
 #define LOG_FIELD_SIZE 128
 
 static struct {
@@ -148,6 +148,8 @@ static int write_journal(int level, int error, const char *file, int line, const
         if (event->generation || c->generation)
                 fields_add(&f, "MUSTER_GENERATION=%" PRIu64,
                                 event->generation ? event->generation : c->generation);
+        for (const char *const *field = event->fields; field && *field; field++)
+                fields_add_long(&f, *field);
         return sd_journal_sendv(f.iov, f.n);
 }
 

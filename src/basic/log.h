@@ -28,10 +28,14 @@ typedef struct LogContext {
 /* What a message is about, when it is more than text. A member of 0 or NULL is left out. */
 typedef struct LogEvent {
         const char *message_id;
-        unsigned worker;     /* instead of the context's */
-        pid_t worker_pid;    /* MUSTER_WORKER_PID */
-        uint64_t generation; /* instead of the context's */
+        unsigned worker;           /* instead of the context's */
+        pid_t worker_pid;          /* MUSTER_WORKER_PID */
+        uint64_t generation;       /* instead of the context's */
+        const char *const *fields; /* further ones for the journal, "NAME=value", at most
+                                      LOG_EVENT_FIELDS_MAX and NULL at the end */
 } LogEvent;
+
+#define LOG_EVENT_FIELDS_MAX 8
 
 /* Chooses the journal or stderr, and the level from $MUSTER_LOG_LEVEL (emerg … debug or 0 … 7, default
  * info). */

@@ -24,6 +24,7 @@ typedef enum BoardState {
         BOARD_STARTING, /* also what a fresh cell holds */
         BOARD_READY,    /* accepts connections */
         BOARD_DRAINING, /* finishes what is open */
+        BOARD_LEAVING,  /* serves, and asks to be replaced; SIGTERM follows when its successor is ready */
         _BOARD_STATE_MAX,
 } BoardState;
 
@@ -32,6 +33,7 @@ typedef struct BoardCell {
         _Atomic uint32_t connections;   /* open now */
         _Atomic uint64_t accepted;      /* connections since the start */
         _Atomic uint64_t requests;      /* answered since the start */
+        _Atomic uint64_t beats;         /* turns of its loop since the start: it goes on */
         char reason[BOARD_REASON_SIZE]; /* why the worker gives up, written before it exits; may lack its NUL
                                          */
 } __attribute__((aligned(256))) BoardCell;

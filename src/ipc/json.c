@@ -320,3 +320,24 @@ size_t json_append_string(char *buf, size_t size, size_t offset, const char *s) 
         buf[offset] = '\0';
         return offset;
 }
+
+void json_write_string(FILE *f, const char *s) {
+        size_t length = strlen(s);
+
+        fputc('"', f);
+        for (size_t i = 0; i < length;) {
+                unsigned char c = (unsigned char) s[i];
+                size_t n = c < 0x80 ? 1 : text_utf8_sequence((const unsigned char *) s + i, length - i);
+
+                if (c == '"' || c == '\\')
+                        fprintf(f, "\\%c", c);
+                else if (c < 0x20 || c == 0x7F)
+                        fprintf(f, "\\u%04x", c);
+                else if (n == 0)
+                        fputc('?', f);
+                else
+                        fwrite(s + i, 1, n, f);
+                i += n > 0 ? n : 1;
+        }
+        fputc('"', f);
+}

@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 /* Nesting beyond this is refused. */
 #define JSON_DEPTH_MAX 2048
@@ -44,3 +45,6 @@ bool json_span_to_text(JsonSpan value, char *buf, size_t size);
 /* Appends @s as a JSON string, quotes included, to a buffer of @size bytes at @offset; what is not printable
  * ASCII becomes '?'. Returns the offset behind it; the text is cut so that it is always whole. */
 size_t json_append_string(char *buf, size_t size, size_t offset, const char *s);
+
+/* Writes @s as a JSON string, quotes included. What is no well-formed UTF-8 becomes '?'. */
+void json_write_string(FILE *f, const char *s);

@@ -103,6 +103,8 @@ static int make_environment(Command *c, const CommandIdentity *id) {
                         append(c->env, &n, BOARD_ENV_BELL_FD "=%zu", board_fd + 1) < 0 ||
                         append(c->env, &n, BOARD_ENV_CELL "=%u", id->board_cell) < 0)
                 return -ENOMEM;
+        if (id->watchdog_usec > 0 && append(c->env, &n, "WATCHDOG_USEC=%" PRIu64, id->watchdog_usec) < 0)
+                return -ENOMEM;
         return 0;
 }
 
@@ -113,7 +115,7 @@ static const char *libexec_dir(void) {
         return e && *e ? e : LIBEXECDIR;
 }
 
-static int make_static(Command *c, const Config *cf) {
+static int make_static(Command *c, const Config *cf, const CommandIdentity *id) {
         char idle[DURATION_STRING_MAX], request[DURATION_STRING_MAX], send[DURATION_STRING_MAX];
         char head[SIZE_STRING_MAX];
         size_t n = 0;
@@ -138,6 +140,8 @@ static int make_static(Command *c, const Config *cf) {
                                         size_to_string(cf->http_max_request_head_bytes, head)) < 0 ||
                         append(c->argv, &n, "--max-connections=%u", cf->http_max_connections) < 0)
                 return -ENOMEM;
+        if (id->max_requests > 0 && append(c->argv, &n, "--max-requests=%" PRIu64, id->max_requests) < 0)
+                return -ENOMEM;
         if (cf->app_whoami && append(c->argv, &n, "--whoami") < 0)
                 return -ENOMEM;
         return 0;
@@ -149,7 +153,7 @@ int command_new(const Config *config, const CommandIdentity *identity, Command *
 
         if (!c)
                 return -ENOMEM;
-        r = make_static(c, config);
+        r = make_static(c, config, identity);
         if (r < 0)
                 return r;
         r = make_environment(c, identity);

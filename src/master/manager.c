@@ -1,11 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The master's life; see manager.h.
- *
- * Concepts: a *slot* is the numbered place that one worker fills. Its `current` worker belongs to the
- * committed generation. A reload puts an `incoming` worker beside it in every slot; when all of them are
- * ready the generation is committed: they become current and the old ones retire. If one of them fails
- * before that, they go and nothing has changed. A worker that is neither current nor incoming of its slot is
- * on its way out, and nobody waits for it but the stop of the whole service.
+/* The master's life; see manager.h, and manager-internal.h for its parts.
  *
  * Once the service was ready the master never exits because of its app: a service that exits makes systemd
  * give up the socket in the end, and clients would be refused. It tries again with growing pauses instead.
@@ -26,18 +20,12 @@
 #include "basic/list.h"
 #include "basic/log.h"
 #include "basic/memory.h"
-#include "basic/parse.h"
 #include "board/board.h"
+#include "master/manager-internal.h"
 #include "master/notify.h"
-#include "master/orphans.h"
-#include "basic/restart.h"
-#include "master/worker.h"
 
 /* STATUS is refreshed this often when there is no watchdog whose rhythm could be used. */
 #define TICK_DEFAULT_USEC (5 * USEC_PER_SEC)
-
-/* What systemd grants beyond our own time-outs, so that ours come first and are told in words. */
-#define TIMEOUT_MARGIN_USEC (5 * USEC_PER_SEC)
 
 /* A worker gone mad may ring without end; this bounds what it costs. */
 #define BELL_INTERVAL_USEC (100 * USEC_PER_MSEC)
@@ -46,138 +34,30 @@
 /* How long the first worker has the machine for itself, before libsystemd is loaded for the event loop. */
 #define FIRST_WORKER_MSEC 50
 
-#define STATUS_MAX  768
-#define FAILURE_MAX (WORKER_EXIT_STRING_MAX + 64)
-
-typedef enum ManagerState {
-        MANAGER_STARTING, /* until all workers of the first generation are ready */
-        MANAGER_RUNNING,
-        MANAGER_RELOADING, /* a second generation is coming up beside the first */
-        MANAGER_STOPPING,
-        _MANAGER_STATE_MAX,
-} ManagerState;
-
-typedef struct Slot {
-        unsigned id; /* 1 … */
-        Manager *manager;
-        Worker *current;
-        Worker *incoming;
-        Restart restart;
-        sd_event_source *retry; /* the next attempt, when there is a pause before it */
-} Slot;
-
-struct Manager {
-        const char *app;
-        ManagerState state;
-        int exit_status;
-
-        Config *config; /* of the committed generation */
-        uint64_t generation;
-        unsigned n_wanted; /* slots of the committed generation */
-
-        Config *next_config; /* of the generation coming up; NULL when there is none */
-        uint64_t next_generation;
-        unsigned n_next;
-        bool reload_again; /* asked for while one was under way */
-
-        Slot **slots; /* by id - 1 */
-        unsigned n_slots;
-        List workers; /* all of them, in whatever state */
-        bool cell_used[BOARD_CELLS];
-        Orphans *orphans; /* what they leave behind */
-
-        Listeners listeners;
-        Board board;
-        WorkerEnvironment environment;
-
-        sd_event *event;
-        sd_event_source *bell;
-        sd_event_source *tick;
-        uint64_t tick_usec;
-
-        char failure[FAILURE_MAX]; /* the latest reason why a slot is empty or a reload failed; "" when all
-                                      is well */
-        char status[STATUS_MAX];   /* as last told to systemd */
-};
-
 static const uint8_t manager_edges[_MANAGER_STATE_MAX] = {
         [MANAGER_STARTING] = 1 << MANAGER_RUNNING | 1 << MANAGER_STOPPING,
         [MANAGER_RUNNING] = 1 << MANAGER_RELOADING | 1 << MANAGER_STOPPING,
         [MANAGER_RELOADING] = 1 << MANAGER_RUNNING | 1 << MANAGER_STOPPING,
 };
 
-static void manager_set_state(Manager *m, ManagerState to) {
+void manager_set_state(Manager *m, ManagerState to) {
         assert(manager_edges[m->state] & (1 << to));
         m->state = to;
 }
 
-static void slot_fill(Slot *s);
-static void manager_start_failed(Manager *m);
-static void reload_abort(Manager *m);
-static void manager_reload(Manager *m);
-
 /*
- * Status
+ * The tick
  */
 
-static unsigned count_ready(const Manager *m) {
-        unsigned n = 0;
+static int tick_set(Manager *m) {
+        int r;
 
-        for (unsigned i = 0; i < m->n_slots; i++)
-                n += m->slots[i]->current && m->slots[i]->current->state == WORKER_READY;
-        return n;
-}
-
-static unsigned count_workers(const Manager *m) {
-        unsigned n = 0;
-
-        list_foreach (node, &m->workers)
-                n++;
-        return n;
-}
-
-static uint64_t count_connections(const Manager *m) {
-        uint64_t n = 0;
-
-        list_foreach (node, &m->workers) {
-                const Worker *w = list_entry(node, Worker, node);
-                n += atomic_load_explicit(&w->cell->connections, memory_order_relaxed);
-        }
-        return n;
-}
-
-static void format_status(const Manager *m, char buf[static STATUS_MAX]) {
-        unsigned ready = count_ready(m), workers = count_workers(m);
-        uint64_t connections = count_connections(m);
-
-        switch (m->state) {
-        case MANAGER_STARTING:
-                snprintf(buf, STATUS_MAX, "Starting: %u/%u workers ready", ready, m->n_wanted);
-                break;
-        case MANAGER_STOPPING:
-                if (m->exit_status != 0)
-                        snprintf(buf, STATUS_MAX, "Failed to start: %s", m->failure);
-                else
-                        snprintf(buf, STATUS_MAX, "Stopping: %u workers finish %" PRIu64 " connections",
-                                        workers, connections);
-                break;
-        default:
-                snprintf(buf, STATUS_MAX,
-                                "%u/%u workers ready, %" PRIu64 " connections, generation %" PRIu64 "%s%s",
-                                ready, m->n_wanted, connections, m->generation, *m->failure ? "; " : "",
-                                m->failure);
-        }
-}
-
-/* Tells systemd what changed, `state` lines included. */
-static void manager_notify(Manager *m, const char *state) {
-        char status[STATUS_MAX];
-
-        format_status(m, status);
-        if (!*state && strcmp(status, m->status) == 0)
-                return;
-        strcpy(m->status, status);
-        notify_status(state, "%s", status);
+        if (!m->tick)
+                return 0;
+        if (m->tick_usec == USEC_INFINITY)
+                return sd_event_source_set_enabled(m->tick, SD_EVENT_OFF);
+        r = sd_event_source_set_time_relative(m->tick, m->tick_usec);
+        return r < 0 ? r : sd_event_source_set_enabled(m->tick, SD_EVENT_ONESHOT);
 }
 
 /* Everything periodic happens here, in one wake-up. */
@@ -186,17 +66,46 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
         int r;
 
         notify_alive();
-        manager_notify(m, "");
         orphans_look(m->orphans);
-        for (unsigned i = 0; i < m->n_wanted; i++)
-                if (!m->slots[i]->retry) /* its timer could not be set */
-                        slot_fill(m->slots[i]);
-        r = sd_event_source_set_time_relative(source, m->tick_usec);
-        if (r >= 0)
-                r = sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+        health_look(m, clock_now_usec() - usec > m->tick_usec);
+        status_notify(m, "");
+        r = tick_set(m);
         if (r < 0)
                 log_error_errno(r, "Failed to set the timer of the watchdog: %m");
         return 0;
+}
+
+/* Half of the shortest time that somebody has set; without any, nobody is told anything and nothing is
+ * periodic. */
+static uint64_t tick_interval_usec(const Manager *m) {
+        uint64_t usec = health_interval_usec(m);
+
+        if (notify_enabled()) {
+                usec = MIN(usec, TICK_DEFAULT_USEC);
+                if (notify_watchdog_interval_usec() > 0)
+                        usec = MIN(usec, notify_watchdog_interval_usec());
+        }
+        return usec;
+}
+
+void manager_config_changed(Manager *m) {
+        m->tick_usec = tick_interval_usec(m);
+        int r = tick_set(m);
+        if (r < 0)
+                log_error_errno(r, "Failed to set the timer of the watchdog: %m");
+}
+
+static int manager_add_tick(Manager *m) {
+        int r;
+
+        m->tick_usec = tick_interval_usec(m);
+        uint64_t usec = MIN(m->tick_usec, TICK_DEFAULT_USEC);
+        r = sd_event_add_time_relative(
+                        m->event, &m->tick, CLOCK_MONOTONIC, usec, clock_accuracy_usec(usec), on_tick, m);
+        /* After all that workers have said meanwhile. */
+        if (r >= 0)
+                r = sd_event_source_set_priority(m->tick, SD_EVENT_PRIORITY_IDLE);
+        return r < 0 ? r : tick_set(m);
 }
 
 /*
@@ -207,16 +116,7 @@ static Slot *manager_slot(const Manager *m, unsigned id) {
         return id >= 1 && id <= m->n_slots ? m->slots[id - 1] : NULL;
 }
 
-static Slot *slot_free(Slot *s) {
-        if (!s)
-                return NULL;
-        sd_event_source_disable_unref(s->retry);
-        free(s);
-        return NULL;
-}
-
-/* Makes the slots 1 … @n; those that are there stay. */
-static int manager_add_slots(Manager *m, unsigned n) {
+int manager_add_slots(Manager *m, unsigned n) {
         if (n <= m->n_slots)
                 return 0;
 
@@ -225,22 +125,19 @@ static int manager_add_slots(Manager *m, unsigned n) {
                 return -ENOMEM;
         m->slots = slots;
         while (m->n_slots < n) {
-                Slot *s = calloc(1, sizeof(*s));
+                Slot *s = slot_new(m, m->n_slots + 1);
                 if (!s)
                         return -ENOMEM;
-                *s = (Slot){ .id = m->n_slots + 1, .manager = m };
                 m->slots[m->n_slots++] = s;
         }
         return 0;
 }
 
-/* Drops the slots above @n. Their workers retire; nobody fills them again. */
-static void manager_drop_slots(Manager *m, unsigned n) {
+void manager_drop_slots(Manager *m, unsigned n) {
         while (m->n_slots > n) {
                 Slot *s = m->slots[--m->n_slots];
 
-                if (s->current)
-                        worker_retire(s->current);
+                slot_retire(s);
                 m->slots[m->n_slots] = slot_free(s);
         }
 }
@@ -255,7 +152,7 @@ static int manager_take_cell(Manager *m, unsigned *ret) {
         return -ENOSPC;
 }
 
-static int manager_start_worker(
+int manager_start_worker(
                 Manager *m, const Slot *s, const Config *config, uint64_t generation, Worker **ret) {
         Worker *w = NULL;
         unsigned cell;
@@ -281,119 +178,99 @@ static int manager_start_worker(
         return 0;
 }
 
-static int on_retry(sd_event_source *source, uint64_t usec, void *userdata) {
-        Slot *s = userdata;
-
-        s->retry = sd_event_source_disable_unref(s->retry);
-        slot_fill(s);
-        return 0;
-}
-
-/* Fills the slot now or after the pause that its history asks for. */
-static void slot_refill(Slot *s, uint64_t lived_usec) {
-        Manager *m = s->manager;
-        RestartPolicy policy = { .backoff_min_usec = m->config->restart_backoff_min_usec,
-                .backoff_max_usec = m->config->restart_backoff_max_usec };
-        uint64_t delay = restart_after_death(&s->restart, &policy, clock_now_usec(), lived_usec);
-        char buf[DURATION_STRING_MAX];
-        int r;
-
-        if (m->state == MANAGER_STARTING)
-                notify_extend_timeout(delay + m->config->workers_start_timeout_usec + TIMEOUT_MARGIN_USEC);
-        if (delay > 0) {
-                log_event(LOG_WARNING, (.message_id = MESSAGE_ID_WORKER_BACKOFF, .worker = s->id),
-                                "Worker %u died early %u times in a row, trying again in %s.", s->id,
-                                s->restart.early_deaths, duration_to_string(delay, buf));
-                r = sd_event_add_time_relative(m->event, &s->retry, CLOCK_MONOTONIC, delay,
-                                clock_accuracy_usec(delay), on_retry, s);
-                if (r >= 0)
-                        return;
-                log_error_errno(r, "Failed to set the timer for worker %u: %m", s->id);
-                return; /* on_tick() fills what is empty, where systemd asks for one */
-        }
-        slot_fill(s);
-}
-
-static void slot_fill(Slot *s) {
-        Manager *m = s->manager;
-
-        if (m->state == MANAGER_STOPPING || s->current)
-                return;
-        if (manager_start_worker(m, s, m->config, m->generation, &s->current) >= 0)
-                return;
-
-        if (m->state == MANAGER_STARTING)
-                manager_start_failed(m);
-        else
-                slot_refill(s, 0);
-}
-
 /* All workers of the first generation are ready. */
 static void manager_started(Manager *m) {
         manager_set_state(m, MANAGER_RUNNING);
         log_event(LOG_INFO, (.message_id = MESSAGE_ID_MASTER_READY), "Serving %s with %u worker%s.", m->app,
                         m->n_wanted, m->n_wanted == 1 ? "" : "s");
-        manager_notify(m, "READY=1");
+        status_notify(m, "READY=1");
         memory_trim();
         if (m->reload_again)
-                manager_reload(m);
+                reload_request(m);
 }
 
-static bool generation_is_ready(const Manager *m) {
-        for (unsigned i = 0; i < m->n_next; i++)
-                if (!m->slots[i]->incoming || m->slots[i]->incoming->state != WORKER_READY)
-                        return false;
-        return true;
-}
+static void on_worker_ready(Worker *w, void *userdata) {
+        Manager *m = userdata;
+        Slot *s = manager_slot(m, w->slot);
 
-static void reload_commit(Manager *m);
-
-static void manager_worker_ready(Manager *m, Worker *w) {
+        if (m->state == MANAGER_STOPPING)
+                return;
         worker_set_ready(w);
         log_event(LOG_INFO,
                         (.message_id = MESSAGE_ID_WORKER_READY, .worker = w->slot, .worker_pid = w->pid,
                                         .generation = w->generation),
                         "Worker %u (pid %d) is ready.", w->slot, w->pid);
+        slot_worker_ready(s, w);
 
-        if (m->state == MANAGER_STARTING && count_ready(m) == m->n_wanted)
+        bool all = status_count_ready(m) == m->n_wanted;
+        if (s->incoming == w)
+                reload_on_ready(m);
+        else if (m->state == MANAGER_STARTING && all)
                 manager_started(m);
-        else if (m->state == MANAGER_RELOADING && generation_is_ready(m))
-                reload_commit(m);
-        else if (m->state == MANAGER_RUNNING && count_ready(m) == m->n_wanted)
+        else if (m->state == MANAGER_RUNNING && all)
                 m->failure[0] = '\0';
+        status_notify(m, "");
 }
 
-/* The worker said that it goes, without being told. Its successor does not wait for its end. */
-static void manager_worker_leaves(Manager *m, Worker *w) {
+/* A worker that is not its slot's any more, or may not be. */
+static void lose_worker(Manager *m, Worker *w) {
         Slot *s = manager_slot(m, w->slot);
 
-        worker_set_retiring(w);
-        if (m->state == MANAGER_STOPPING || !s || s->current != w)
+        if (m->state == MANAGER_STOPPING || !s)
                 return;
-        s->current = NULL;
-        slot_refill(s, clock_now_usec() - w->started_usec);
+        if (s->incoming == w) {
+                s->incoming = NULL;
+                reload_on_lost(m);
+        } else if (s->current == w && m->state == MANAGER_STARTING && w->state == WORKER_EXITED)
+                manager_start_failed(m);
+        else if (s->current == w || s->successor == w)
+                slot_worker_lost(s, w);
 }
 
-static void manager_look_at(Manager *m, Worker *w) {
-        uint32_t state = atomic_load_explicit(&w->cell->state, memory_order_acquire);
+static void on_worker_leaves(Worker *w, void *userdata) {
+        Manager *m = userdata;
+        Slot *s = manager_slot(m, w->slot);
+        const char *why = worker_leave_to_string(w);
 
-        if (state == BOARD_READY && w->state == WORKER_STARTING && m->state != MANAGER_STOPPING)
-                manager_worker_ready(m, w);
-        else if (state == BOARD_DRAINING && (w->state == WORKER_STARTING || w->state == WORKER_READY))
-                manager_worker_leaves(m, w);
+        log_event(LOG_NOTICE,
+                        (.message_id = MESSAGE_ID_WORKER_LEAVES, .worker = w->slot, .worker_pid = w->pid,
+                                        .generation = w->generation),
+                        "Worker %u (pid %d) is to be replaced: %s.", w->slot, w->pid, why);
+        if (m->state == MANAGER_STOPPING || !s)
+                return;
+        if (s->incoming == w) {
+                snprintf(m->failure, sizeof(m->failure), "worker %u wants to be replaced: %s", w->slot, why);
+                lose_worker(m, w);
+        } else
+                slot_worker_leaves(s, w);
+}
+
+/* Its successor does not wait for its end. */
+static void on_worker_stops(Worker *w, void *userdata) {
+        Manager *m = userdata;
+
+        worker_set_retiring(w);
+        lose_worker(m, w);
+        status_notify(m, "");
+}
+
+static void on_worker_extends(Worker *w, uint64_t usec, void *userdata) {
+        const Manager *m = userdata;
+
+        if (m->state != MANAGER_RUNNING)
+                notify_extend_timeout(usec + TIMEOUT_MARGIN_USEC);
+}
+
+static void on_worker_status(Worker *w, void *userdata) {
+        status_notify(userdata, "");
 }
 
 static int on_bell(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
         Manager *m = userdata;
-        unsigned ready = count_ready(m);
 
         board_bell_clear(&m->board);
         list_foreach_safe (node, &m->workers)
-                manager_look_at(m, list_entry(node, Worker, node));
-        /* The number of connections alone is news for the tick: a worker that rings without end is not to be
-         * heard by systemd. */
-        if (count_ready(m) != ready)
-                manager_notify(m, "");
+                worker_look_at_board(list_entry(node, Worker, node));
         return 0;
 }
 
@@ -408,172 +285,45 @@ static void manager_check_finished(Manager *m) {
                 orphans_finish(m->orphans);
 }
 
-static void log_exit(const Manager *m, const Worker *w, const char *how) {
-        bool expected = w->retired && w->kill == WORKER_KILL_NONE && w->exit_status == 0;
-
-        log_event(expected ? LOG_INFO : LOG_WARNING,
-                        (.message_id = MESSAGE_ID_WORKER_EXITED, .worker = w->slot, .worker_pid = w->pid,
-                                        .generation = w->generation),
-                        "Worker %u (pid %d) %s.", w->slot, w->pid, how);
-}
-
 static void on_worker_exit(Worker *w, void *userdata) {
         Manager *m = userdata;
-        Slot *s = manager_slot(m, w->slot);
-        bool was_current = s && s->current == w, was_incoming = s && s->incoming == w;
-        uint64_t lived_usec = w->exited_usec - w->started_usec;
-        char how[WORKER_EXIT_STRING_MAX];
+        const Slot *s = manager_slot(m, w->slot);
+        bool of_slot = s && (s->current == w || s->successor == w || s->incoming == w);
+        const ExitRecord *record = exits_add(&m->exits, w);
 
-        worker_exit_to_string(w, how);
-        log_exit(m, w, how);
-        if (was_current)
-                s->current = NULL;
-        if (was_incoming)
-                s->incoming = NULL;
-        if ((was_current || was_incoming) && m->state != MANAGER_STOPPING)
-                snprintf(m->failure, sizeof(m->failure), "worker %u %s", w->slot, how);
+        if (of_slot && m->state != MANAGER_STOPPING)
+                snprintf(m->failure, sizeof(m->failure), "worker %u %s", w->slot, record->reason);
         m->cell_used[w->cell_index] = false;
         orphans_worker_ended(m->orphans, w);
+        lose_worker(m, w);
         worker_free(w);
-
-        if (was_incoming && m->state == MANAGER_RELOADING)
-                reload_abort(m);
-        else if (was_current && m->state == MANAGER_STARTING)
-                manager_start_failed(m);
-        else if (was_current && m->state != MANAGER_STOPPING)
-                slot_refill(s, lived_usec);
-        manager_notify(m, "");
+        status_notify(m, "");
         manager_check_finished(m);
-}
-
-/*
- * Reload
- */
-
-/* Both ends of a reload: systemd is told, and what was asked for meanwhile begins. */
-static void reload_finished(Manager *m) {
-        m->next_config = config_free(m->next_config);
-        manager_set_state(m, MANAGER_RUNNING);
-        manager_notify(m, "READY=1");
-        memory_trim();
-        if (m->reload_again)
-                manager_reload(m);
-}
-
-static void reload_commit(Manager *m) {
-        for (unsigned i = 0; i < m->n_next; i++) {
-                Slot *s = m->slots[i];
-
-                if (s->current)
-                        worker_retire(s->current);
-                s->current = TAKE_PTR(s->incoming);
-                s->restart = (Restart){ .early_deaths = 0 };
-                s->retry = sd_event_source_disable_unref(s->retry);
-        }
-        manager_drop_slots(m, m->n_next);
-
-        config_free(m->config);
-        m->config = TAKE_PTR(m->next_config);
-        m->generation = m->next_generation;
-        m->n_wanted = m->n_next;
-        m->failure[0] = '\0';
-        log_set_generation(m->generation);
-        log_event(LOG_INFO, (.message_id = MESSAGE_ID_RELOADED),
-                        "Generation %" PRIu64 " serves with %u worker%s.", m->generation, m->n_wanted,
-                        m->n_wanted == 1 ? "" : "s");
-        reload_finished(m);
-}
-
-/* m->failure says why. A new worker that served already finishes what it has. */
-static void reload_abort(Manager *m) {
-        char why[FAILURE_MAX];
-
-        strcpy(why, m->failure);
-        for (unsigned i = 0; i < m->n_slots; i++) {
-                Worker *w = TAKE_PTR(m->slots[i]->incoming);
-
-                if (w && w->state == WORKER_READY)
-                        worker_retire(w);
-                else if (w)
-                        worker_kill(w, WORKER_KILL_ABANDONED);
-        }
-        manager_drop_slots(m, m->n_wanted);
-
-        snprintf(m->failure, sizeof(m->failure), "reload failed: %.*s", (int) sizeof(m->failure) - 32, why);
-        log_event(LOG_ERR, (.message_id = MESSAGE_ID_RELOAD_FAILED),
-                        "Reload failed, generation %" PRIu64 " goes on: %s", m->generation, why);
-        reload_finished(m);
-}
-
-static unsigned wanted_workers(const Config *c) {
-        return c->workers_count > 0 ? c->workers_count : MIN(cpu_count(), BOARD_CELLS / 4);
-}
-
-static int reload_read(Manager *m) {
-        _cleanup_free_ char *error = NULL;
-        int r;
-
-        r = config_load(m->config->path, &m->next_config, &error);
-        if (r == 0)
-                return 0;
-        snprintf(m->failure, sizeof(m->failure), "%s",
-                        r == CONFIG_INVALID && error ? error : strerror(ENOMEM));
-        return r;
-}
-
-/* Brings a whole second generation up beside the first. */
-static void manager_reload(Manager *m) {
-        char state[64];
-
-        if (m->state != MANAGER_RUNNING) {
-                m->reload_again = m->state != MANAGER_STOPPING;
-                return;
-        }
-        m->reload_again = false;
-        manager_set_state(m, MANAGER_RELOADING);
-        snprintf(state, sizeof(state), "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, clock_now_usec());
-        manager_notify(m, state);
-
-        if (reload_read(m) != 0) {
-                reload_abort(m);
-                return;
-        }
-        notify_extend_timeout(m->next_config->workers_start_timeout_usec + TIMEOUT_MARGIN_USEC);
-        m->next_generation++;
-        m->n_next = wanted_workers(m->next_config);
-        if (manager_add_slots(m, m->n_next) < 0) {
-                snprintf(m->failure, sizeof(m->failure), "out of memory");
-                reload_abort(m);
-                return;
-        }
-        for (unsigned i = 0; i < m->n_next; i++)
-                if (manager_start_worker(m, m->slots[i], m->next_config, m->next_generation,
-                                    &m->slots[i]->incoming) < 0) {
-                        reload_abort(m);
-                        return;
-                }
 }
 
 /*
  * Start and stop
  */
 
+unsigned manager_wanted_workers(const Config *c) {
+        return c->workers_count > 0 ? c->workers_count : MIN(cpu_count(), BOARD_CELLS / 4);
+}
+
 static void manager_retire_all(Manager *m) {
         uint64_t longest_usec = m->config->workers_stop_timeout_usec;
 
         for (unsigned i = 0; i < m->n_slots; i++)
-                m->slots[i]->retry = sd_event_source_disable_unref(m->slots[i]->retry);
+                slot_retire(m->slots[i]);
         list_foreach (node, &m->workers) {
-                Worker *w = list_entry(node, Worker, node);
+                const Worker *w = list_entry(node, Worker, node);
 
-                worker_retire(w);
                 longest_usec = MAX(longest_usec,
                                 w->stop_timeout_usec); /* an older generation's may be longer */
         }
         notify_extend_timeout(longest_usec + TIMEOUT_MARGIN_USEC);
 }
 
-static void manager_start_failed(Manager *m) {
+void manager_start_failed(Manager *m) {
         char reason[FAILURE_MAX + 128];
 
         manager_set_state(m, MANAGER_STOPPING);
@@ -581,27 +331,71 @@ static void manager_start_failed(Manager *m) {
         snprintf(reason, sizeof(reason), "The app \"%s\" cannot start: %s", m->app, m->failure);
         log_last_words(&(LogEvent){ .message_id = MESSAGE_ID_START_FAILED }, "The app cannot start.",
                         reason);
-        manager_notify(m, "");
+        status_notify(m, "");
+        reload_cancel(m);
         manager_retire_all(m);
         manager_check_finished(m);
 }
 
-static void manager_stop(Manager *m) {
+void manager_stop(Manager *m) {
         manager_set_state(m, MANAGER_STOPPING);
         log_event(LOG_INFO, (.message_id = MESSAGE_ID_MASTER_STOPPING),
-                        "Stopping: %u workers finish %" PRIu64 " connections.", count_workers(m),
-                        count_connections(m));
-        manager_notify(m, "STOPPING=1");
+                        "Stopping: %u workers finish %" PRIu64 " connections.", status_count_workers(m),
+                        status_count_connections(m));
+        status_notify(m, "STOPPING=1");
+        reload_cancel(m);
         manager_retire_all(m);
         manager_check_finished(m);
+}
+
+int manager_scale(Manager *m, unsigned n) {
+        unsigned before = m->n_wanted;
+        int r;
+
+        if (m->state != MANAGER_RUNNING)
+                return -EBUSY;
+        if (n < 1 || n > MANAGER_WORKERS_MAX)
+                return -ERANGE;
+        r = manager_add_slots(m, n);
+        if (r < 0)
+                return r;
+        manager_drop_slots(m, n);
+        m->n_wanted = n;
+        for (unsigned i = before; i < n; i++)
+                slot_fill(m->slots[i]);
+        if (n != before)
+                log_event(LOG_INFO, (.message_id = MESSAGE_ID_SCALED), "%u worker%s instead of %u.", n,
+                                n == 1 ? "" : "s", before);
+        status_notify(m, "");
+        return 0;
+}
+
+static void manager_scale_by(Manager *m, int difference) {
+        int r = manager_scale(m, (unsigned) ((int) m->n_wanted + difference));
+
+        if (r == -ERANGE)
+                log_notice("Not scaled: the number of workers is 1 to %u.", MANAGER_WORKERS_MAX);
+        else if (r == -EBUSY)
+                log_notice("Not scaled: the service is starting, reloading or stopping.");
+        else if (r < 0)
+                log_error_errno(r, "Failed to scale: %m");
 }
 
 static int on_signal(sd_event_source *source, const struct signalfd_siginfo *si, void *userdata) {
         Manager *m = userdata;
 
-        if (si->ssi_signo == SIGHUP)
-                manager_reload(m);
-        else if (m->state != MANAGER_STOPPING)
+        switch (si->ssi_signo) {
+        case SIGHUP:
+                reload_request(m);
+                return 0;
+        case SIGTTIN:
+                manager_scale_by(m, 1);
+                return 0;
+        case SIGTTOU:
+                manager_scale_by(m, -1);
+                return 0;
+        }
+        if (m->state != MANAGER_STOPPING)
                 manager_stop(m);
         else if (si->ssi_signo == SIGINT) /* ^C for the second time: somebody is in a hurry */
                 list_foreach (node, &m->workers)
@@ -609,18 +403,7 @@ static int on_signal(sd_event_source *source, const struct signalfd_siginfo *si,
         return 0;
 }
 
-static int manager_add_tick(Manager *m) {
-        if (!notify_enabled())
-                return 0; /* nobody is told anything: nothing is periodic */
-
-        m->tick_usec = notify_watchdog_interval_usec();
-        if (m->tick_usec == 0)
-                m->tick_usec = TICK_DEFAULT_USEC;
-        return sd_event_add_time_relative(m->event, &m->tick, CLOCK_MONOTONIC, m->tick_usec,
-                        clock_accuracy_usec(m->tick_usec), on_tick, m);
-}
-
-static const int manager_signals[] = { SIGTERM, SIGINT, SIGHUP };
+static const int manager_signals[] = { SIGTERM, SIGINT, SIGHUP, SIGTTIN, SIGTTOU };
 
 void manager_block_signals(void) {
         sigset_t set;
@@ -656,6 +439,7 @@ Manager *manager_free(Manager *m) {
         for (unsigned i = 0; i < m->n_slots; i++)
                 slot_free(m->slots[i]);
         free(m->slots);
+        sd_event_source_disable_unref(m->soak);
         sd_event_source_disable_unref(m->bell);
         sd_event_source_disable_unref(m->tick);
         orphans_free(m->orphans);
@@ -678,7 +462,14 @@ static int manager_prepare(Manager *m) {
                 .app = m->app,
                 .listeners = &m->listeners,
                 .board = &m->board,
-                .on_exit = on_worker_exit,
+                .handlers = {
+                        .ready = on_worker_ready,
+                        .leaves = on_worker_leaves,
+                        .stops = on_worker_stops,
+                        .extends = on_worker_extends,
+                        .status = on_worker_status,
+                        .exited = on_worker_exit,
+                },
                 .userdata = m,
         };
         return manager_add_slots(m, m->n_wanted);
@@ -694,7 +485,8 @@ int manager_new(const char *app, Config *config, Listeners *listeners, Manager *
                 .app = app,
                 .generation = 1,
                 .next_generation = 1,
-                .n_wanted = wanted_workers(config),
+                .n_wanted = manager_wanted_workers(config),
+                .started_usec = clock_now_usec(),
                 .board = BOARD_NULL,
         };
         list_init(&m->workers);
@@ -748,7 +540,7 @@ int manager_run(Manager *m) {
                 manager_start_failed(m);
         for (unsigned i = 1; i < m->n_slots && m->state == MANAGER_STARTING; i++)
                 slot_fill(m->slots[i]);
-        manager_notify(m, "");
+        status_notify(m, "");
 
         r = sd_event_loop(m->event);
         if (r < 0)

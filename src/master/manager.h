@@ -21,5 +21,12 @@ int manager_new(const char *app, Config *config, Listeners *listeners, Manager *
 /* Runs until the service ends. Returns the exit status: 0 after a stop, 1 when the app could not start. */
 int manager_run(Manager *m);
 
+/* The number of workers that a configuration or a scale may ask for. */
+#define MANAGER_WORKERS_MAX 256U
+
+/* Another number of workers, until the next reload reads the configuration's. Returns 0 or a negative errno;
+ * -EBUSY: not while the service starts, reloads or stops; -ERANGE: 1 to MANAGER_WORKERS_MAX. */
+int manager_scale(Manager *m, unsigned n);
+
 Manager *manager_free(Manager *m);
 DEFINE_CLEANUP(Manager, manager_free)

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,8 +17,13 @@
 #include "basic/fd.h"
 #include "basic/log.h"
 #include "basic/parse.h"
+#include "basic/text.h"
 #include "master/command.h"
+#include "master/worker-messages.h"
 #include "muster/process.h"
+
+/* From SIGABRT to SIGKILL: time to write a core dump. */
+#define ABORT_TIMEOUT_USEC (5 * USEC_PER_SEC)
 
 /* Row: from; bits: to. EXITED is final: the slot gets a new worker. */
 static const uint8_t worker_edges[_WORKER_STATE_MAX] = {
@@ -54,24 +60,14 @@ Worker *worker_free(Worker *w) {
 DEFINE_CLEANUP(Worker, worker_free)
 
 static bool worker_has_spoken(const Worker *w) {
-        uint32_t state = atomic_load_explicit(&w->cell->state, memory_order_acquire);
-
-        return state == BOARD_READY || state == BOARD_DRAINING;
+        return atomic_load_explicit(&w->cell->state, memory_order_acquire) != BOARD_STARTING;
 }
 
 static void worker_set_deadline(Worker *w, uint64_t timeout_usec);
 
-static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
-        Worker *w = userdata;
+static void log_killing(const Worker *w) {
         bool starting = w->state == WORKER_STARTING;
         char buf[DURATION_STRING_MAX];
-
-        /* It has spoken in time and the bell is on its way: it is the master who was late (stopped, swapped
-         * out). */
-        if (starting && worker_has_spoken(w)) {
-                worker_set_deadline(w, w->start_timeout_usec);
-                return 0;
-        }
 
         log_event(LOG_WARNING,
                         (.message_id = MESSAGE_ID_WORKER_KILLED, .worker = w->slot, .worker_pid = w->pid,
@@ -79,6 +75,23 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
                         "Worker %u (pid %d) %s within %s, killing it.", w->slot, w->pid,
                         starting ? "did not get ready" : "did not finish",
                         duration_to_string(starting ? w->start_timeout_usec : w->stop_timeout_usec, buf));
+}
+
+static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
+        Worker *w = userdata;
+        bool starting = w->state == WORKER_STARTING;
+
+        /* It has spoken in time and the bell is on its way: it is the master who was late (stopped, swapped
+         * out). */
+        if (starting && worker_has_spoken(w)) {
+                worker_set_deadline(w, w->start_timeout_usec);
+                return 0;
+        }
+        if (w->kill == WORKER_KILL_WATCHDOG) {
+                worker_kill(w, WORKER_KILL_WATCHDOG);
+                return 0;
+        }
+        log_killing(w);
         worker_kill(w, starting ? WORKER_KILL_START_TIMEOUT : WORKER_KILL_STOP_TIMEOUT);
         return 0;
 }
@@ -90,10 +103,16 @@ static void worker_set_deadline(Worker *w, uint64_t timeout_usec) {
         w->deadline = sd_event_source_disable_unref(w->deadline);
         if (timeout_usec == USEC_INFINITY)
                 return;
+        w->deadline_usec = clock_now_usec() + timeout_usec;
         r = sd_event_add_time_relative(w->environment->event, &w->deadline, CLOCK_MONOTONIC, timeout_usec,
                         clock_accuracy_usec(timeout_usec), on_deadline, w);
         if (r < 0)
                 log_warning_errno(r, "Failed to set a deadline for worker %u: %m", w->slot);
+}
+
+void worker_extend_deadline(Worker *w, uint64_t usec) {
+        if (w->deadline && w->kill == WORKER_KILL_NONE && clock_now_usec() + usec > w->deadline_usec)
+                worker_set_deadline(w, usec);
 }
 
 static void on_exit_of_child(muster_child *child, int code, int status, void *userdata) {
@@ -104,14 +123,16 @@ static void on_exit_of_child(muster_child *child, int code, int status, void *us
         w->exit_status = status;
         w->exited_usec = clock_now_usec();
         worker_set_state(w, WORKER_EXITED);
-        w->environment->on_exit(w, w->environment->userdata);
+        w->environment->handlers.exited(w, w->environment->userdata);
 }
 
 static int spawn(Worker *w, const Command *command) {
         const WorkerEnvironment *e = w->environment;
-        size_t n = 0, n_stdio = 3 + e->listeners->n + 2;
+        size_t n = 0, n_stdio = 3 + e->listeners->n + 3;
+        muster_channel_options channel = MUSTER_CHANNEL_OPTIONS_INIT;
         _cleanup_free_ muster_stdio *stdio = NULL;
 
+        channel.max_message_bytes = channel.max_queue_bytes = WORKER_MESSAGE_MAX;
         stdio = calloc(n_stdio, sizeof(*stdio));
         if (!stdio)
                 return -ENOMEM;
@@ -122,6 +143,7 @@ static int spawn(Worker *w, const Command *command) {
                 stdio[n++] = (muster_stdio){ MUSTER_STDIO_FD, e->listeners->items[i].fd };
         stdio[n++] = (muster_stdio){ MUSTER_STDIO_FD, e->board->fd };
         stdio[n++] = (muster_stdio){ MUSTER_STDIO_FD, e->board->bell_fd };
+        stdio[n++].kind = MUSTER_STDIO_IPC;
         assert(n == n_stdio);
 
         muster_spawn_options options = MUSTER_SPAWN_OPTIONS_INIT;
@@ -130,8 +152,26 @@ static int spawn(Worker *w, const Command *command) {
         options.env = command->env;
         options.stdio = stdio;
         options.n_stdio = n_stdio;
+        options.channel = &channel;
         options.flags = MUSTER_SPAWN_DIE_WITH_PARENT | MUSTER_SPAWN_PROCESS_GROUP;
         return muster_spawn(/* event= */ NULL, &options, on_exit_of_child, w, &w->child);
+}
+
+static uint32_t random_number(void) {
+        uint32_t v = 0;
+
+        (void) !getrandom(&v, sizeof(v), GRND_NONBLOCK); /* early in the boot: 0 will do */
+        return v;
+}
+
+static void worker_init(Worker *w, const Config *config) {
+        w->start_timeout_usec = config->workers_start_timeout_usec;
+        w->stop_timeout_usec = config->workers_stop_timeout_usec;
+        w->watchdog_usec = config->workers_watchdog_usec;
+        w->max_memory_bytes = limit_with_jitter(
+                        config->workers_max_memory_bytes, config->workers_jitter_percent, random_number());
+        w->max_age_usec = limit_with_jitter(
+                        config->workers_max_age_usec, config->workers_jitter_percent, random_number());
 }
 
 int worker_start(const WorkerEnvironment *environment, const Config *config, unsigned slot,
@@ -151,10 +191,9 @@ int worker_start(const WorkerEnvironment *environment, const Config *config, uns
                 .cell_index = cell_index,
                 .cell = environment->board->cells + cell_index,
                 .environment = environment,
-                .start_timeout_usec = config->workers_start_timeout_usec,
-                .stop_timeout_usec = config->workers_stop_timeout_usec,
         };
         list_init(&w->node);
+        worker_init(w, config);
         board_cell_reset(w->cell);
 
         snprintf(mark, sizeof(mark), WORKER_ENV_ID "=%d.%u.%" PRIu64, getpid(), slot, w->started_usec);
@@ -166,6 +205,9 @@ int worker_start(const WorkerEnvironment *environment, const Config *config, uns
                 .socket_names = environment->listeners->names,
                 .board_cell = cell_index,
                 .mark = mark,
+                .watchdog_usec = w->watchdog_usec,
+                .max_requests = limit_with_jitter(config->workers_max_requests,
+                                config->workers_jitter_percent, random_number()),
         };
         r = command_new(config, &identity, &command);
         if (r < 0)
@@ -182,7 +224,9 @@ int worker_start(const WorkerEnvironment *environment, const Config *config, uns
 int worker_watch(Worker *w) {
         int r;
 
-        r = muster_child_attach(w->child, w->environment->event);
+        r = worker_messages_attach(w);
+        if (r >= 0)
+                r = muster_child_attach(w->child, w->environment->event);
         if (r < 0) {
                 /* Nobody would ever hear of it. */
                 (void) muster_child_kill_group(w->child, SIGKILL);
@@ -209,6 +253,26 @@ void worker_retire(Worker *w) {
                 return;
         (void) muster_child_kill(w->child, SIGTERM); /* ESRCH: its exit is on the way to us */
         worker_set_retiring(w);
+}
+
+void worker_leave(Worker *w, WorkerLeave leave, const char *reason) {
+        if (w->leave != WORKER_STAYS || w->state == WORKER_RETIRING || w->state == WORKER_EXITED)
+                return;
+        w->leave = leave;
+        snprintf(w->reason, sizeof(w->reason), "%s", reason ? reason : "");
+        text_make_printable(w->reason);
+        w->environment->handlers.leaves(w, w->environment->userdata);
+}
+
+void worker_abort(Worker *w) {
+        if (w->kill != WORKER_KILL_NONE || w->state == WORKER_EXITED)
+                return;
+        if (w->state != WORKER_RETIRING)
+                worker_set_state(w, WORKER_RETIRING);
+        w->kill = WORKER_KILL_WATCHDOG;
+        worker_set_deadline(w, ABORT_TIMEOUT_USEC);
+        (void) muster_child_kill(w->child, SIGABRT);
+        (void) muster_child_kill(w->child, SIGCONT); /* one that is stopped gets it no earlier */
 }
 
 void worker_kill(Worker *w, WorkerKill why) {
@@ -241,6 +305,18 @@ bool worker_id_from_variable(const char *variable, pid_t master, WorkerId *ret) 
         return true;
 }
 
+const char *worker_leave_to_string(const Worker *w) {
+        static const char *const names[_WORKER_LEAVE_MAX] = {
+                [WORKER_STAYS] = NULL,
+                [WORKER_LEAVES_BY_REQUEST] = "it asked for that",
+                [WORKER_LEAVES_FOR_REQUESTS] = "it has answered workers.max_requests",
+                [WORKER_LEAVES_FOR_MEMORY] = "workers.max_memory",
+                [WORKER_LEAVES_FOR_AGE] = "workers.max_age",
+        };
+
+        return w->leave != WORKER_STAYS && *w->reason ? w->reason : names[w->leave];
+}
+
 const char *worker_exit_to_string(const Worker *w, char buf[static WORKER_EXIT_STRING_MAX]) {
         char reason[BOARD_REASON_SIZE], timeout[DURATION_STRING_MAX];
         const char *name;
@@ -254,6 +330,10 @@ const char *worker_exit_to_string(const Worker *w, char buf[static WORKER_EXIT_S
         case WORKER_KILL_STOP_TIMEOUT:
                 snprintf(buf, WORKER_EXIT_STRING_MAX, "was killed: not finished within %s",
                                 duration_to_string(w->stop_timeout_usec, timeout));
+                return buf;
+        case WORKER_KILL_WATCHDOG:
+                snprintf(buf, WORKER_EXIT_STRING_MAX, "was killed: it did not react for %s",
+                                duration_to_string(w->watchdog_usec, timeout));
                 return buf;
         case WORKER_KILL_ABANDONED:
                 snprintf(buf, WORKER_EXIT_STRING_MAX, "was killed: not needed any more");

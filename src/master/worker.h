@@ -2,16 +2,18 @@
 #pragma once
 
 /* One worker process from its start to its end. It knows its own states and deadlines; what to do about them
- * is the manager's business, which hears of them by the exit handler and reads the rest. */
+ * is the manager's business, which hears of them by the handlers and reads the rest. */
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 #include <systemd/sd-event.h>
 
 #include "basic/list.h"
 #include "board/board.h"
 #include "master/config.h"
+#include "master/health-policy.h"
 #include "master/listener.h"
 
 typedef enum WorkerState {
@@ -22,13 +24,26 @@ typedef enum WorkerState {
         _WORKER_STATE_MAX,
 } WorkerState;
 
+/* Why it is to be replaced: it serves on until its successor is ready. */
+typedef enum WorkerLeave {
+        WORKER_STAYS,
+        WORKER_LEAVES_BY_REQUEST,   /* its own ("suicide") */
+        WORKER_LEAVES_FOR_REQUESTS, /* the three limits */
+        WORKER_LEAVES_FOR_MEMORY,
+        WORKER_LEAVES_FOR_AGE,
+        _WORKER_LEAVE_MAX,
+} WorkerLeave;
+
 /* Why the master killed it, if it did. */
 typedef enum WorkerKill {
         WORKER_KILL_NONE,
         WORKER_KILL_START_TIMEOUT,
         WORKER_KILL_STOP_TIMEOUT,
+        WORKER_KILL_WATCHDOG,
         WORKER_KILL_ABANDONED, /* it belongs to a start or a reload that failed */
 } WorkerKill;
+
+#define WORKER_TEXT_MAX 160
 
 typedef struct Worker Worker;
 
@@ -41,8 +56,23 @@ typedef struct WorkerId {
 /* Every process that a worker starts has it in its environment, unless it was taken out. */
 #define WORKER_ENV_ID "MUSTER_WORKER_ID"
 
-/* Called once, after the process was reaped and the state is WORKER_EXITED. The handler frees the worker. */
-typedef void (*worker_exit_handler_t)(Worker *w, void *userdata);
+/* Who is told, from the loop. All but `exited` leave the worker as it is: what follows is the manager's
+ * decision. */
+typedef struct WorkerHandlers {
+        /* A starting worker says that it is ready. */
+        void (*ready)(Worker *w, void *userdata);
+        /* It is to be replaced: w->leave has just been set. Told once. */
+        void (*leaves)(Worker *w, void *userdata);
+        /* It goes, without having been told and without waiting for a successor. */
+        void (*stops)(Worker *w, void *userdata);
+        /* Its start or its stop may take @usec from now. */
+        void (*extends)(Worker *w, uint64_t usec, void *userdata);
+        /* It has something new to say: w->status. */
+        void (*status)(Worker *w, void *userdata);
+        /* Once, after the process was reaped and the state is WORKER_EXITED. The handler frees the worker.
+         */
+        void (*exited)(Worker *w, void *userdata);
+} WorkerHandlers;
 
 /* What all workers of an app share; borrowed. */
 typedef struct WorkerEnvironment {
@@ -50,7 +80,7 @@ typedef struct WorkerEnvironment {
         const char *app;
         const Listeners *listeners;
         Board *board;
-        worker_exit_handler_t on_exit;
+        WorkerHandlers handlers;
         void *userdata;
 } WorkerEnvironment;
 
@@ -65,15 +95,25 @@ struct Worker {
         unsigned cell_index;
         BoardCell *cell; /* borrowed from the board */
         bool retired;    /* it was told to go, or said that it goes: its end is no crash */
+        WorkerLeave leave;
         WorkerKill kill;
-        int exit_code; /* CLD_… */
+        char reason[WORKER_TEXT_MAX]; /* of its leaving, in its own words or ours; "": none given */
+        char status[WORKER_TEXT_MAX]; /* what it said last about itself; "": nothing */
+        int exit_code;                /* CLD_… */
         int exit_status;
+        struct rusage usage; /* once it has ended; zero: not known */
 
         const WorkerEnvironment *environment; /* borrowed */
         struct muster_child *child;
-        sd_event_source *deadline; /* of the start or of the retirement; NULL when there is none */
+        sd_event_source *deadline; /* of the start, the retirement or the abortion; NULL: there is none */
+        uint64_t deadline_usec;
         uint64_t start_timeout_usec;
         uint64_t stop_timeout_usec;
+
+        uint64_t watchdog_usec;    /* 0: none */
+        Heartbeat heartbeat;       /* of a native worker */
+        uint64_t max_memory_bytes; /* these with their jitter; 0: no limit */
+        uint64_t max_age_usec;
 };
 
 /* Starts the process. @cell_index is a free cell of the board, given back by the caller after worker_free().
@@ -94,9 +134,24 @@ void worker_set_ready(Worker *w);
 /* It goes by itself: same as retire, without telling it. */
 void worker_set_retiring(Worker *w);
 
+/* It is to be replaced, for @leave. @reason may be NULL. Does nothing when it leaves already, or retires. */
+void worker_leave(Worker *w, WorkerLeave leave, const char *reason);
+
+/* A native worker has changed something on the board. */
+void worker_look_at_board(Worker *w);
+
+/* Asks it for a sign of life: every turn of a native worker's loop is one, and this wakes it up. */
+void worker_probe(Worker *w);
+
+/* Its current deadline, if there is one, is not before @usec from now. */
+void worker_extend_deadline(Worker *w, uint64_t usec);
+
 /* Tells it to finish what is open and exit; it is killed after the stop time-out. A worker that retires
  * already is not told twice. */
 void worker_retire(Worker *w);
+
+/* It hangs: SIGABRT, so that it leaves a core dump, and SIGKILL when that does not help. */
+void worker_abort(Worker *w);
 
 /* Ends it at once. */
 void worker_kill(Worker *w, WorkerKill why);
@@ -108,6 +163,9 @@ WorkerId worker_get_id(const Worker *w);
 
 /* Whether @variable ("NAME=value") names a worker of the master with the pid @master, and which. */
 bool worker_id_from_variable(const char *variable, pid_t master, WorkerId *ret);
+
+/* Why it leaves, for people; NULL: it does not. */
+const char *worker_leave_to_string(const Worker *w);
 
 /* How it ended, for people: `exited with status 1: cannot open the directory "/srv"`. */
 #define WORKER_EXIT_STRING_MAX 384

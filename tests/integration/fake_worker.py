@@ -13,7 +13,7 @@ GENERATION = int(os.environ["MUSTER_GENERATION"])
 BOARD_FD = int(os.environ["MUSTER_BOARD_FD"])
 BELL_FD = int(os.environ["MUSTER_BELL_FD"])
 CELL = int(os.environ["MUSTER_BOARD_CELL"])
-CELL_SIZE, REASON_OFFSET, REASON_SIZE = 256, 24, 192
+CELL_SIZE, REASON_OFFSET, REASON_SIZE = 256, 32, 192
 STARTING, READY, DRAINING = 0, 1, 2
 
 board = mmap.mmap(BOARD_FD, os.fstat(BOARD_FD).st_size)

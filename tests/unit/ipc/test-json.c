@@ -634,8 +634,34 @@ static void test_append_cut(void **state) {
                 }
 }
 
+static void test_write_string(void **state) {
+        static const struct {
+                const char *in, *out;
+        } cases[] = {
+                { "", "\"\"" },
+                { "plain", "\"plain\"" },
+                { "a \"quote\" and a \\", "\"a \\\"quote\\\" and a \\\\\"" },
+                { "line\nfeed\x1b[31m\x7f", "\"line\\u000afeed\\u001b[31m\\u007f\"" },
+                { "größer €", "\"größer €\"" },
+                { "broken \xc3( \xff\xe2\x82", "\"broken ?( ???\"" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                _cleanup_free_ char *text = NULL;
+                size_t n;
+                FILE *f = open_memstream(&text, &n);
+
+                assert_non_null(f);
+                json_write_string(f, cases[i].in);
+                assert_int_equal(fclose(f), 0);
+                assert_string_equal(text, cases[i].out);
+                assert_int_equal(json_scan(text, n, NULL, 0), 0);
+        }
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_write_string),
                 cmocka_unit_test(test_values),
                 cmocka_unit_test(test_no_values),
                 cmocka_unit_test(test_structure),

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* When a worker has served enough, or is no longer well: pure decisions about one worker. */
+/* When a worker has served enough, when it is no longer well, and when there is nothing to do at all: pure
+ * decisions. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -35,3 +36,17 @@ typedef struct Heartbeat {
  * have, so what it missed proves nothing: a probe that is under way begins anew. */
 HeartbeatVerdict heartbeat_look(
                 Heartbeat *h, uint64_t beats, uint64_t now_usec, uint64_t watchdog_usec, bool late);
+
+/*
+ * An app without clients
+ */
+
+typedef struct Idle {
+        uint64_t accepted; /* connections, as of the last look */
+        uint64_t since_usec;
+        bool is_idle;
+} Idle;
+
+/* One look at all workers together: how many connections are open and were ever accepted. Returns whether
+ * there was nothing for @limit_usec; 0: never. */
+bool idle_look(Idle *i, uint64_t connections, uint64_t accepted, uint64_t now_usec, uint64_t limit_usec);

@@ -5,7 +5,7 @@
 
 #include <stdlib.h>
 
-#include "master/limits.h"
+#include "master/health-policy.h"
 
 #define SEC UINT64_C(1000000)
 
@@ -16,7 +16,8 @@ static void test_jitter(void **state) {
         assert_int_equal(limit_with_jitter(1000, 10, 0), 1000);
         assert_int_equal(limit_with_jitter(1000, 10, UINT32_MAX), 901);
         assert_int_equal(limit_with_jitter(1, 100, UINT32_MAX), 1);
-        assert_in_range(limit_with_jitter(UINT64_MAX, 50, UINT32_MAX), UINT64_MAX / 2, UINT64_MAX / 2 + UINT32_MAX);
+        assert_in_range(limit_with_jitter(UINT64_MAX, 50, UINT32_MAX), UINT64_MAX / 2,
+                        UINT64_MAX / 2 + UINT32_MAX);
 
         srand48(1);
         for (int i = 0; i < 10000; i++) {
@@ -107,6 +108,24 @@ static void test_random_histories(void **state) {
         }
 }
 
+/* Only time without a connection counts, and one that came and went between two looks begins it anew. */
+static void test_idle(void **state) {
+        Idle i = { 0 };
+
+        assert_false(idle_look(&i, 0, 0, 100 * SEC, 10 * SEC));
+        assert_false(idle_look(&i, 0, 0, 110 * SEC - 1, 10 * SEC));
+        assert_true(idle_look(&i, 0, 0, 110 * SEC, 10 * SEC));
+        assert_false(idle_look(&i, 0, 0, 200 * SEC, 0));
+
+        assert_false(idle_look(&i, 0, 1, 111 * SEC, 10 * SEC)); /* it has gone already */
+        assert_false(idle_look(&i, 0, 1, 121 * SEC - 1, 10 * SEC));
+        assert_false(idle_look(&i, 3, 4, 122 * SEC, 10 * SEC));
+        assert_false(idle_look(&i, 3, 4, 222 * SEC, 10 * SEC)); /* however long it is open */
+        assert_false(idle_look(&i, 0, 4, 223 * SEC, 10 * SEC));
+        assert_false(idle_look(&i, 0, 4, 232 * SEC, 10 * SEC));
+        assert_true(idle_look(&i, 0, 4, 233 * SEC, 10 * SEC));
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_jitter),
@@ -115,6 +134,7 @@ int main(void) {
                 cmocka_unit_test(test_late_answer),
                 cmocka_unit_test(test_master_was_late),
                 cmocka_unit_test(test_random_histories),
+                cmocka_unit_test(test_idle),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Limits and heartbeats; see limits.h. */
+/* Limits and heartbeats; see health-policy.h. */
 
-#include "master/limits.h"
+#include "master/health-policy.h"
 
 #include "basic/macro.h"
 
@@ -21,4 +21,12 @@ HeartbeatVerdict heartbeat_look(
         if (late)
                 h->probed_usec = now_usec;
         return now_usec - h->probed_usec >= watchdog_usec ? HEARTBEAT_HANGS : HEARTBEAT_WAITING;
+}
+
+bool idle_look(Idle *i, uint64_t connections, uint64_t accepted, uint64_t now_usec, uint64_t limit_usec) {
+        if (connections > 0 || accepted != i->accepted || !i->is_idle) {
+                *i = (Idle){ .accepted = accepted, .since_usec = now_usec, .is_idle = connections == 0 };
+                return false;
+        }
+        return limit_usec > 0 && now_usec - i->since_usec >= limit_usec;
 }

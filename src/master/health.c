@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+/* What nobody tells the master, and it has to look for: workers that hang, that have grown too large or too
+ * old, slots that could not be filled for want of a timer, and an app without clients. All of it happens in
+ * one tick, so that a service costs one wake-up in that time. */
+
+#include <inttypes.h>
+#include <poll.h>
+
+#include "basic/clock.h"
+#include "basic/log.h"
+#include "basic/macro.h"
+#include "basic/parse.h"
+#include "master/manager-internal.h"
+#include "master/usage.h"
+
+/* For what has no time of its own. */
+#define INTERVAL_USEC (5 * USEC_PER_SEC)
+
+/* However short the configured times are. */
+#define INTERVAL_MIN_USEC (10 * USEC_PER_MSEC)
+
+uint64_t health_interval_usec(const Manager *m) {
+        const Config *c = m->config;
+        const uint64_t times[] = { c->workers_watchdog_usec, c->workers_max_age_usec, c->idle_exit_usec };
+        uint64_t interval = c->workers_max_memory_bytes > 0 ? INTERVAL_USEC : USEC_INFINITY;
+
+        for (size_t i = 0; i < ELEMENTSOF(times); i++)
+                if (times[i] > 0)
+                        interval = MIN(interval, MIN(times[i] / 2, INTERVAL_USEC));
+        return MAX(interval, INTERVAL_MIN_USEC);
+}
+
+/* Its replacement is started first, though it serves nobody. */
+static void worker_hangs(Manager *m, Worker *w) {
+        Slot *s = m->slots[w->slot - 1]; /* a ready worker is its slot's */
+        char buf[DURATION_STRING_MAX];
+
+        log_event(LOG_ERR,
+                        (.message_id = MESSAGE_ID_WORKER_HANGS, .worker = w->slot, .worker_pid = w->pid,
+                                        .generation = w->generation),
+                        "Worker %u (pid %d) has not reacted for %s, replacing it.", w->slot, w->pid,
+                        duration_to_string(w->watchdog_usec, buf));
+        snprintf(m->failure, sizeof(m->failure), "worker %u did not react for %s", w->slot, buf);
+        if (s->current == w)
+                slot_worker_lost(s, w);
+        worker_abort(w);
+        if (s->incoming == w) {
+                s->incoming = NULL;
+                reload_on_lost(m);
+        }
+}
+
+static void look_at_heartbeat(Manager *m, Worker *w, uint64_t now_usec, bool late) {
+        uint64_t beats = atomic_load_explicit(&w->cell->beats, memory_order_relaxed);
+
+        if (w->watchdog_usec == 0 || beats == 0) /* one that has never beaten is no native worker */
+                return;
+        switch (heartbeat_look(&w->heartbeat, beats, now_usec, w->watchdog_usec, late)) {
+        case HEARTBEAT_PROBE:
+                worker_probe(w);
+                break;
+        case HEARTBEAT_WAITING:
+                break;
+        case HEARTBEAT_HANGS:
+                worker_hangs(m, w);
+                break;
+        }
+}
+
+static void look_at_limits(Worker *w, uint64_t now_usec) {
+        char found[SIZE_STRING_MAX], limit[SIZE_STRING_MAX], reason[WORKER_TEXT_MAX],
+                        age[DURATION_STRING_MAX];
+        uint64_t bytes;
+
+        if (w->max_age_usec > 0 && now_usec - w->started_usec >= w->max_age_usec) {
+                snprintf(reason, sizeof(reason), "it is older than %s",
+                                duration_to_string(w->max_age_usec, age));
+                worker_leave(w, WORKER_LEAVES_FOR_AGE, reason);
+        }
+        if (w->max_memory_bytes > 0 && usage_memory(w->pid, &bytes) >= 0 && bytes > w->max_memory_bytes) {
+                snprintf(reason, sizeof(reason), "it uses %s of memory, more than %s",
+                                size_to_string(bytes, found), size_to_string(w->max_memory_bytes, limit));
+                worker_leave(w, WORKER_LEAVES_FOR_MEMORY, reason);
+        }
+}
+
+static void look_at_worker(Manager *m, Worker *w, uint64_t now_usec, bool late) {
+        if (w->state == WORKER_READY && w->leave == WORKER_STAYS)
+                look_at_limits(w, now_usec);
+        if (w->state == WORKER_READY)
+                look_at_heartbeat(m, w, now_usec, late);
+}
+
+/* A connection that nobody has accepted yet would have to wait for the next start. */
+static bool connection_waits(const Manager *m) {
+        for (size_t i = 0; i < m->listeners.n; i++) {
+                struct pollfd p = { .fd = m->listeners.items[i].fd, .events = POLLIN };
+                if (poll(&p, 1, 0) != 0)
+                        return true;
+        }
+        return false;
+}
+
+static void look_at_clients(Manager *m, uint64_t now_usec) {
+        uint64_t accepted = 0;
+        char buf[DURATION_STRING_MAX];
+
+        if (m->config->idle_exit_usec == 0 || m->state != MANAGER_RUNNING)
+                return;
+        list_foreach (node, &m->workers)
+                accepted += atomic_load_explicit(
+                                &list_entry(node, Worker, node)->cell->accepted, memory_order_relaxed);
+        if (!idle_look(&m->idle, status_count_connections(m), accepted, now_usec,
+                            m->config->idle_exit_usec) ||
+                        connection_waits(m))
+                return;
+        log_event(LOG_INFO, (.message_id = MESSAGE_ID_IDLE),
+                        "No connection for %s: ending, until the next one starts the service again.",
+                        duration_to_string(m->config->idle_exit_usec, buf));
+        manager_stop(m);
+}
+
+/* One that has been well for a while is not failing any more, and what could not be filled is tried again.
+ */
+static void look_at_slot(Manager *m, Slot *s, uint64_t now_usec) {
+        if (s->current && s->current->state == WORKER_READY &&
+                        restart_is_well(&s->restart, now_usec - s->current->started_usec))
+                log_event(LOG_NOTICE, (.message_id = MESSAGE_ID_SLOT_WELL, .worker = s->id),
+                                "Worker %u is well again.", s->id);
+        if (!s->retry)
+                slot_fill(s);
+}
+
+void health_look(Manager *m, bool late) {
+        uint64_t now_usec = clock_now_usec();
+
+        if (m->state == MANAGER_STOPPING)
+                return;
+        list_foreach_safe (node, &m->workers)
+                look_at_worker(m, list_entry(node, Worker, node), now_usec, late);
+        for (unsigned i = 0; i < m->n_wanted && m->state != MANAGER_STOPPING; i++)
+                look_at_slot(m, m->slots[i], now_usec);
+        look_at_clients(m, now_usec);
+}

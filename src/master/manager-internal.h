@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The inside of the manager, which is in five parts: manager.c is the life of the master and its event
+ * sources; slot.c keeps the places filled; reload.c brings up a new generation; health.c looks after what
+ * nobody tells; status.c says how it all is. */
+
+#include <systemd/sd-event.h>
+
+#include "basic/list.h"
+#include "basic/restart.h"
+#include "board/board.h"
+#include "master/exits.h"
+#include "master/health-policy.h"
+#include "master/manager.h"
+#include "master/orphans.h"
+#include "master/reload-policy.h"
+#include "master/slot.h"
+#include "master/worker.h"
+
+/* What systemd grants beyond our own time-outs, so that ours come first and are told in words. */
+#define TIMEOUT_MARGIN_USEC (5 * USEC_PER_SEC)
+
+#define STATUS_MAX  768
+#define FAILURE_MAX (WORKER_EXIT_STRING_MAX + 64)
+
+typedef enum ManagerState {
+        MANAGER_STARTING, /* until all workers of the first generation are ready */
+        MANAGER_RUNNING,
+        MANAGER_RELOADING, /* a second generation is coming up beside the first */
+        MANAGER_STOPPING,
+        _MANAGER_STATE_MAX,
+} ManagerState;
+
+struct Manager {
+        const char *app;
+        ManagerState state;
+        int exit_status;
+        uint64_t started_usec;
+
+        Config *config; /* of the committed generation */
+        uint64_t generation;
+
+        Slot **slots; /* by id - 1; the workers that are wanted, and while a reload grows, those of the next
+                       * generation too */
+        unsigned n_slots;
+        unsigned n_wanted; /* slots of the committed generation */
+        List workers;      /* all of them, in whatever state */
+        bool cell_used[BOARD_CELLS];
+        Orphans *orphans; /* what they leave behind */
+        Exits exits;
+
+        /* The generation coming up. */
+        Config *next_config; /* NULL when there is none */
+        uint64_t next_generation;
+        Reload reload;
+        sd_event_source *soak;
+        List reload_waiters; /* for the end of the reload under way */
+        List reload_queue;   /* for that of the one after it */
+        bool reload_again;   /* there is to be one after it */
+
+        Listeners listeners;
+        Board board;
+        WorkerEnvironment environment;
+
+        sd_event *event;
+        sd_event_source *bell;
+        sd_event_source *tick;
+        uint64_t tick_usec;
+        Idle idle;
+
+        char failure[FAILURE_MAX]; /* the latest reason why a slot is empty or a reload failed; "" when all
+                                      is well */
+        char status[STATUS_MAX];   /* as last told to systemd */
+};
+
+/* manager.c */
+
+void manager_set_state(Manager *m, ManagerState to);
+
+/* Starts a worker for the slot. Returns 0, or a negative errno, logged, with the reason in m->failure. */
+int manager_start_worker(Manager *m, const Slot *s, const Config *config, uint64_t generation, Worker **ret);
+
+/* Makes the slots 1 … @n; those that are there stay. Returns 0 or -ENOMEM. */
+int manager_add_slots(Manager *m, unsigned n);
+
+/* Drops the slots above @n. Their workers retire; nobody fills them again. */
+void manager_drop_slots(Manager *m, unsigned n);
+
+/* The first start failed, for m->failure. */
+void manager_start_failed(Manager *m);
+
+/* Lets the workers finish, and ends. */
+void manager_stop(Manager *m);
+
+/* The committed configuration is another one: what depends on it follows. */
+void manager_config_changed(Manager *m);
+
+/* How many workers the configuration wants. */
+unsigned manager_wanted_workers(const Config *c);
+
+/* reload.c */
+
+/* Begins a reload, or has one follow the one under way. */
+void reload_request(Manager *m);
+
+/* A worker of the generation coming up is ready, or has ended or wants to, for m->failure. */
+void reload_on_ready(Manager *m);
+void reload_on_lost(Manager *m);
+
+/* There will be none, as the master stops; whoever waits is told. */
+void reload_cancel(Manager *m);
+
+/* health.c */
+
+/* How often health_look() wants to be called; USEC_INFINITY: not at all. */
+uint64_t health_interval_usec(const Manager *m);
+
+/* Looks for workers that hang or have reached a limit, and for an app without clients. @late: this process
+ * did not run when it should have. */
+void health_look(Manager *m, bool late);
+
+/* status.c */
+
+unsigned status_count_ready(const Manager *m);
+unsigned status_count_workers(const Manager *m);
+uint64_t status_count_connections(const Manager *m);
+
+/* Tells systemd what changed, `state` lines included. */
+void status_notify(Manager *m, const char *state);
+
+/* All of it as a JSON object. */
+void status_write(const Manager *m, FILE *f);

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: MIT */
+/* How it all is: a line for systemd, and everything as JSON. */
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "basic/clock.h"
+#include "basic/macro.h"
+#include "build-config.h"
+#include "ipc/json.h"
+#include "master/manager-internal.h"
+#include "master/notify.h"
+#include "master/usage.h"
+
+unsigned status_count_ready(const Manager *m) {
+        unsigned n = 0;
+
+        for (unsigned i = 0; i < m->n_slots; i++)
+                n += m->slots[i]->current && m->slots[i]->current->state == WORKER_READY;
+        return n;
+}
+
+unsigned status_count_workers(const Manager *m) {
+        unsigned n = 0;
+
+        list_foreach (node, &m->workers)
+                n++;
+        return n;
+}
+
+static unsigned count_failing(const Manager *m) {
+        unsigned n = 0;
+
+        for (unsigned i = 0; i < m->n_wanted && i < m->n_slots; i++)
+                n += slot_is_failing(m->slots[i]);
+        return n;
+}
+
+static uint64_t connections_of(const Worker *w) {
+        return atomic_load_explicit(&w->cell->connections, memory_order_relaxed);
+}
+
+static uint64_t requests_of(const Worker *w) {
+        return atomic_load_explicit(&w->cell->requests, memory_order_relaxed);
+}
+
+uint64_t status_count_connections(const Manager *m) {
+        uint64_t n = 0;
+
+        list_foreach (node, &m->workers)
+                n += connections_of(list_entry(node, Worker, node));
+        return n;
+}
+
+/* A line under way; what does not fit is cut. */
+typedef struct Line {
+        char *buf;
+        size_t n;
+} Line;
+
+static _printf_(2, 3) void add(Line *l, const char *format, ...) {
+        va_list ap;
+
+        va_start(ap, format);
+        int n = vsnprintf(l->buf + l->n, STATUS_MAX - l->n, format, ap);
+        va_end(ap);
+        l->n = MIN(l->n + (size_t) MAX(n, 0), (size_t) STATUS_MAX - 1);
+}
+
+static void add_running(const Manager *m, Line *l) {
+        unsigned failing = count_failing(m);
+
+        add(l, "%u/%u workers ready, %" PRIu64 " connections, generation %" PRIu64, status_count_ready(m),
+                        m->n_wanted, status_count_connections(m), m->generation);
+        if (failing > 0)
+                add(l, "; %u failing", failing);
+        if (*m->failure)
+                add(l, "; %s", m->failure);
+        for (unsigned i = 0; i < m->n_slots; i++) {
+                const Worker *w = m->slots[i]->current;
+                if (w && *w->status)
+                        add(l, "; worker %u: %s", w->slot, w->status);
+        }
+}
+
+static void format_status(const Manager *m, char buf[static STATUS_MAX]) {
+        Line l = { .buf = buf };
+
+        buf[0] = '\0';
+        switch (m->state) {
+        case MANAGER_STARTING:
+                add(&l, "Starting: %u/%u workers ready", status_count_ready(m), m->n_wanted);
+                break;
+        case MANAGER_STOPPING:
+                if (m->exit_status != 0)
+                        add(&l, "Failed to start: %s", m->failure);
+                else
+                        add(&l, "Stopping: %u workers finish %" PRIu64 " connections",
+                                        status_count_workers(m), status_count_connections(m));
+                break;
+        default:
+                add_running(m, &l);
+        }
+}
+
+void status_notify(Manager *m, const char *state) {
+        char status[STATUS_MAX];
+
+        format_status(m, status);
+        if (!*state && strcmp(status, m->status) == 0)
+                return;
+        strcpy(m->status, status);
+        notify_status(state, "%s", status);
+}
+
+/*
+ * JSON
+ */
+
+static void write_text(FILE *f, const char *name, const char *text) {
+        fprintf(f, "\"%s\":", name);
+        if (text && *text)
+                json_write_string(f, text);
+        else
+                fputs("null", f);
+}
+
+static void write_slot(const Slot *s, uint64_t now_usec, FILE *f) {
+        fprintf(f, "{\"slot\":%u,\"state\":\"%s\",\"early_deaths\":%u,\"retry_in_usec\":", s->id,
+                        slot_state_to_string(s), s->restart.early_deaths);
+        if (s->retry)
+                fprintf(f, "%" PRIu64 "}", s->retry_usec > now_usec ? s->retry_usec - now_usec : 0);
+        else
+                fputs("null}", f);
+}
+
+static void write_process(const Worker *w, uint64_t now_usec, FILE *f) {
+        static const char *const states[_WORKER_STATE_MAX] = {
+                [WORKER_STARTING] = "starting",
+                [WORKER_READY] = "ready",
+                [WORKER_RETIRING] = "retiring",
+                [WORKER_EXITED] = "exited",
+        };
+        bool leaving = w->state == WORKER_READY && w->leave != WORKER_STAYS;
+        uint64_t memory, cpu;
+
+        fprintf(f,
+                        "{\"slot\":%u,\"pid\":%d,\"state\":\"%s\",\"generation\":%" PRIu64
+                        ",\"uptime_usec\":%" PRIu64 ",\"connections\":%" PRIu64 ",\"requests\":%" PRIu64,
+                        w->slot, w->pid, leaving ? "leaving" : states[w->state], w->generation,
+                        now_usec - w->started_usec, connections_of(w), requests_of(w));
+        fputs(",\"memory_bytes\":", f);
+        if (usage_memory(w->pid, &memory) >= 0)
+                fprintf(f, "%" PRIu64, memory);
+        else
+                fputs("null", f);
+        fputs(",\"cpu_usec\":", f);
+        if (usage_cpu(w->pid, &cpu) >= 0)
+                fprintf(f, "%" PRIu64 ",", cpu);
+        else
+                fputs("null,", f);
+        write_text(f, "status", w->status);
+        fputc(',', f);
+        write_text(f, "reason", worker_leave_to_string(w));
+        fputc('}', f);
+}
+
+static void write_head(const Manager *m, uint64_t now_usec, FILE *f) {
+        static const char *const states[_MANAGER_STATE_MAX] = {
+                [MANAGER_STARTING] = "starting",
+                [MANAGER_RUNNING] = "running",
+                [MANAGER_RELOADING] = "reloading",
+                [MANAGER_STOPPING] = "stopping",
+        };
+        char status[STATUS_MAX];
+        uint64_t requests = 0;
+
+        list_foreach (node, &m->workers)
+                requests += requests_of(list_entry(node, Worker, node));
+        format_status(m, status);
+
+        fputs("{\"app\":", f);
+        json_write_string(f, m->app);
+        fprintf(f, ",\"state\":\"%s\",\"pid\":%d,\"version\":\"" MUSTER_VERSION "\",\"config\":",
+                        states[m->state], getpid());
+        json_write_string(f, m->config->path);
+        fprintf(f, ",\"generation\":%" PRIu64 ",\"uptime_usec\":%" PRIu64 ",", m->generation,
+                        now_usec - m->started_usec);
+        write_text(f, "status", status);
+        fputc(',', f);
+        write_text(f, "failure", m->failure);
+        fprintf(f, ",\"workers\":{\"wanted\":%u,\"ready\":%u,\"failing\":%u}", m->n_wanted,
+                        status_count_ready(m), count_failing(m));
+        fprintf(f, ",\"connections\":%" PRIu64 ",\"requests\":%" PRIu64, status_count_connections(m),
+                        requests);
+}
+
+void status_write(const Manager *m, FILE *f) {
+        uint64_t now_usec = clock_now_usec();
+        bool first = true;
+
+        write_head(m, now_usec, f);
+        fputs(",\"slots\":[", f);
+        for (unsigned i = 0; i < m->n_slots && i < m->n_wanted; i++) {
+                fputs(i > 0 ? "," : "", f);
+                write_slot(m->slots[i], now_usec, f);
+        }
+        fputs("],\"processes\":[", f);
+        list_foreach (node, &m->workers) {
+                fputs(first ? "" : ",", f);
+                write_process(list_entry(node, Worker, node), now_usec, f);
+                first = false;
+        }
+        fputs("]}", f);
+}
