@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Child processes; the contract is in muster/process.h.
  *
- * The making of a child: child-stdio.c opens what it is to have, launch.c forks and executes, and here is
- * the object that lives on: it watches the pidfd, keeps the time limit, owns the parent's ends, and tells of
- * the exit and of the close.
+ * The making of a child: child-stdio.c opens what it is to have, spawn.c puts together what it starts with,
+ * launch.c forks and executes, and here is the object that lives on: it watches the pidfd, keeps the time
+ * limit, owns the parent's ends, and tells of the exit and of the close.
  *
  * The leader of a process group is not reaped before the close: as long as it is there, if only as a zombie,
  * the group's number is not given to another, and what it left behind can be killed by it. */
@@ -13,8 +13,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -27,23 +25,15 @@
 #include "basic/macro.h"
 #include "lib/assert-return.h"
 #include "lib/channel-internal.h"
-#include "lib/child.h"
-#include "lib/environment.h"
-#include "lib/launch.h"
-#include "lib/options.h"
 #include "lib/child-stdio.h"
+#include "lib/child.h"
+#include "lib/spawn.h"
 #include "lib/stream-internal.h"
 
 /* From the kill signal to SIGKILL. */
 #define KILL_GRACE_USEC (5 * USEC_PER_SEC)
 
 #define DEBUGGER_RETRY_USEC (100 * USEC_PER_MSEC)
-
-#define SPAWN_FLAGS                                                                  \
-        (MUSTER_SPAWN_DIE_WITH_PARENT | MUSTER_SPAWN_DETACHED | MUSTER_SPAWN_SHELL | \
-                        MUSTER_SPAWN_PROCESS_GROUP | MUSTER_SPAWN_SET_UID | MUSTER_SPAWN_SET_GID)
-
-#define PATH_DEFAULT "/usr/local/bin:/usr/bin:/bin"
 
 struct muster_child {
         unsigned n_ref;
@@ -279,113 +269,6 @@ static int child_take_ends(muster_child *child, Stdio *stdio, const muster_chann
         return 0;
 }
 
-/* What the library adds to the environment. */
-typedef struct Additions {
-        char text[4][64];
-        char *assignments[4];
-        size_t n;
-} Additions;
-
-static _printf_(2, 3) void add(Additions *a, const char *format, ...) {
-        va_list ap;
-
-        va_start(ap, format);
-        vsnprintf(a->text[a->n], sizeof(a->text[0]), format, ap);
-        va_end(ap);
-        a->assignments[a->n] = a->text[a->n];
-        a->n++;
-}
-
-static void additions_for(const Stdio *stdio, Additions *a) {
-        if (stdio->ipc < stdio->n) {
-                add(a, "MUSTER_CHANNEL_FD=%zu", stdio->ipc);
-                add(a, "NODE_CHANNEL_FD=%zu", stdio->ipc);
-                add(a, "NODE_CHANNEL_SERIALIZATION_MODE=json");
-        }
-        if (stdio->journal_ino != 0)
-                add(a, "JOURNAL_STREAM=%lu:%lu", (unsigned long) stdio->journal_dev,
-                                (unsigned long) stdio->journal_ino);
-}
-
-/* sh -c COMMAND $0 $1 … */
-static int shell_argv(const muster_spawn_options *o, char ***ret) {
-        static char *const head[] = { (char *) "/bin/sh", (char *) "-c" };
-        size_t n = 0, k = 0;
-
-        while (o->argv && o->argv[n])
-                n++;
-        char **argv = calloc(ELEMENTSOF(head) + 1 + n + 1, sizeof(char *));
-        if (!argv)
-                return -ENOMEM;
-        for (; k < ELEMENTSOF(head); k++)
-                argv[k] = head[k];
-        argv[k++] = (char *) o->program;
-        for (size_t i = 0; i < n; i++)
-                argv[k++] = o->argv[i];
-        *ret = argv;
-        return 0;
-}
-
-static int child_launch(muster_child *child, const muster_spawn_options *o, const Stdio *stdio) {
-        _cleanup_free_ char **shell = NULL, **env = NULL;
-        char *program_only[] = { (char *) o->program, NULL };
-        _cleanup_free_ int *fds = calloc(stdio->n, sizeof(int));
-        Additions additions = { .n = 0 };
-        int r;
-
-        if (!fds)
-                return -ENOMEM;
-        for (size_t i = 0; i < stdio->n; i++)
-                fds[i] = stdio->places[i].child;
-        additions_for(stdio, &additions);
-        r = environment_new(o->env ? o->env : environ, additions.assignments, additions.n, &env);
-        if (r >= 0 && (o->flags & MUSTER_SPAWN_SHELL))
-                r = shell_argv(o, &shell);
-        if (r < 0)
-                return r;
-        const char *path = environment_get(env, "PATH");
-
-        Launch l = {
-                .program = shell ? shell[0] : o->program,
-                .path = path ? path : PATH_DEFAULT,
-                .argv = shell     ? shell
-                        : o->argv ? o->argv
-                                  : program_only,
-                .env = env,
-                .fds = fds,
-                .n_fds = stdio->n,
-                .cwd = o->cwd                             ? o->cwd
-                       : o->flags & MUSTER_SPAWN_DETACHED ? "/"
-                                                          : NULL,
-                .new_session = o->flags & MUSTER_SPAWN_DETACHED,
-                .new_process_group = (o->flags & MUSTER_SPAWN_PROCESS_GROUP) &&
-                                     !(o->flags & MUSTER_SPAWN_DETACHED),
-                .die_with_parent = o->flags & MUSTER_SPAWN_DIE_WITH_PARENT,
-                .set_uid = o->flags & MUSTER_SPAWN_SET_UID,
-                .set_gid = o->flags & MUSTER_SPAWN_SET_GID,
-                .uid = o->uid,
-                .gid = o->gid,
-        };
-        return launch(&l, &child->pid, &child->pidfd);
-}
-
-static int copy_spawn_options(const muster_spawn_options *options, muster_spawn_options *ret) {
-        muster_spawn_options o = MUSTER_SPAWN_OPTIONS_INIT;
-        int r;
-
-        muster_assert_return(options, -EINVAL);
-        r = options_copy(&o, sizeof(o), options, OPTIONS_SIZE_UP_TO(muster_spawn_options, channel));
-        if (r < 0)
-                return r;
-        muster_assert_return(!o.program || *o.program, -EINVAL);
-        muster_assert_return(!o.argv || o.argv[0] || (o.flags & MUSTER_SPAWN_SHELL), -EINVAL);
-        muster_assert_return(!(o.flags & ~SPAWN_FLAGS), -EINVAL);
-        muster_assert_return(o.kill_signal >= 0 && o.kill_signal < _NSIG, -EINVAL);
-        muster_assert_return(o.timeout_usec <= UINT64_MAX / 4, -EINVAL);
-        *ret = o;
-        return 0;
-}
-
 void child_set_timeout_handler(muster_child *child, void (*handler)(void *userdata)) {
         child->on_timeout = handler;
 }
@@ -423,7 +306,7 @@ int child_spawn(sd_event *event, const muster_spawn_options *o, bool with_channe
         if (r >= 0)
                 r = child_take_ends(child, &stdio, o->channel);
         if (r >= 0)
-                r = child_launch(child, o, &stdio);
+                r = spawn_program(o, &stdio, &child->pid, &child->pidfd);
         if (r < 0)
                 return r;
         if (event) {
@@ -443,7 +326,7 @@ _public_ int muster_spawn(sd_event *event, const muster_spawn_options *options,
         int r;
 
         muster_assert_return(ret_child, -EINVAL);
-        r = copy_spawn_options(options, &o);
+        r = spawn_copy_options(options, &o);
         if (r < 0)
                 return r;
         muster_assert_return(o.program, -EINVAL);
@@ -457,7 +340,7 @@ _public_ int muster_fork(sd_event *event, const muster_spawn_options *options,
         int r;
 
         muster_assert_return(ret_child, -EINVAL);
-        r = copy_spawn_options(options, &o);
+        r = spawn_copy_options(options, &o);
         if (r < 0)
                 return r;
         if (!o.program) {
