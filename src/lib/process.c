@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <linux/time_types.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +44,8 @@ struct muster_child {
         bool exited; /* it has ended, and that was told */
         bool reaped; /* ... and its pid may be another's */
         bool closed; /* that was told as well */
+        bool has_usage;
+        struct rusage usage;
         int timed_out;
         int kill_signal;
         uint64_t timeout_usec; /* 0: none */
@@ -144,16 +147,53 @@ static int wait_for_debugger(muster_child *child) {
         return r < 0 ? 0 : sd_event_source_set_enabled(child->exit, SD_EVENT_OFF);
 }
 
+/* What the system call fills in: getrusage(2)'s members, with these times whatever time_t is. */
+typedef struct KernelUsage {
+        struct __kernel_old_timeval utime, stime;
+        __kernel_long_t maxrss, ixrss, idrss, isrss, minflt, majflt, nswap, inblock, oublock;
+        __kernel_long_t msgsnd, msgrcv, nsignals, nvcsw, nivcsw;
+} KernelUsage;
+
+static struct rusage usage_from_kernel(const KernelUsage *k) {
+        return (struct rusage){
+                .ru_utime = { .tv_sec = k->utime.tv_sec, .tv_usec = k->utime.tv_usec },
+                .ru_stime = { .tv_sec = k->stime.tv_sec, .tv_usec = k->stime.tv_usec },
+                .ru_maxrss = k->maxrss,
+                .ru_minflt = k->minflt,
+                .ru_majflt = k->majflt,
+                .ru_inblock = k->inblock,
+                .ru_oublock = k->oublock,
+                .ru_nvcsw = k->nvcsw,
+                .ru_nivcsw = k->nivcsw,
+        };
+}
+
+/* The system call itself: libc's waitid() has no argument for what the child used. An si_pid of 0: nobody to
+ * be had. */
+static int child_wait(muster_child *child, int flags, siginfo_t *ret) {
+        KernelUsage usage;
+
+        *ret = (siginfo_t){ .si_pid = 0 };
+        if (syscall(SYS_waitid, P_PIDFD, child->pidfd, ret, flags, &usage) < 0)
+                return -errno;
+        child->has_usage = ret->si_pid != 0;
+        if (child->has_usage)
+                child->usage = usage_from_kernel(&usage);
+        return 0;
+}
+
 /* A readable pidfd is an ended process, so waitid() does not wait. */
 static int on_child_exit(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
         /* The handler may drop the last reference. */
         _cleanup_(muster_child_unrefp) muster_child *child = muster_child_ref(userdata);
-        siginfo_t si = { .si_pid = 0 };
         bool reap = !child->leads_group; /* the leader of a group stays */
+        siginfo_t si;
+        int r;
 
-        if (waitid(P_PIDFD, (id_t) child->pidfd, &si, WEXITED | WNOHANG | (reap ? 0 : WNOWAIT)) < 0) {
-                if (errno == EINTR)
-                        return 0;
+        r = child_wait(child, WEXITED | WNOHANG | (reap ? 0 : WNOWAIT), &si);
+        if (r == -EINTR)
+                return 0;
+        if (r < 0) {
                 /* ECHILD: somebody else reaped it, against the rules. Its end is certain, its status is
                  * lost, and must not read as success. */
                 si = (siginfo_t){ .si_pid = child->pid, .si_code = CLD_EXITED };
@@ -377,6 +417,15 @@ _public_ pid_t muster_child_get_pid(const muster_child *child) {
 
 _public_ int muster_child_is_timed_out(const muster_child *child) {
         return child ? child->timed_out : 0;
+}
+
+_public_ int muster_child_get_usage(const muster_child *child, struct rusage *ret) {
+        muster_assert_return(child && ret, -EINVAL);
+
+        if (!child->has_usage)
+                return -ENODATA;
+        *ret = child->usage;
+        return 0;
 }
 
 _public_ int muster_child_kill(muster_child *child, int signal) {

@@ -15,6 +15,7 @@
  */
 
 #include <stdint.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 #include <systemd/sd-event.h>
 
@@ -176,6 +177,16 @@ pid_t muster_child_get_pid(const muster_child *child);
 
 /** 1 when the time limit has struck, else 0. */
 int muster_child_is_timed_out(const muster_child *child);
+
+/**
+ * What the child used, with those of its own children that it has waited for: CPU time, the largest resident
+ * size (ru_maxrss, in KiB, of the largest process among them), page faults … as getrusage(2) has it for
+ * RUSAGE_CHILDREN.
+ *
+ * It is there from the exit handler on. Returns 0 or a negative errno; -ENODATA: its end was not reported
+ * yet, or its status was lost to somebody else who waited.
+ */
+int muster_child_get_usage(const muster_child *child, struct rusage *ret);
 
 /**
  * Sends a signal by the pidfd (pidfd_send_signal(2)), so that it never hits another process.

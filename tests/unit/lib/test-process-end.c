@@ -10,9 +10,15 @@
 #include <pthread.h>
 #include <pty.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/sysmacros.h>
+#include <time.h>
+
+#define USED_MIB  24
+#define USED_USEC 50000
 
 static char report_path[64];
 
@@ -240,6 +246,77 @@ static void test_unref_in_close_handler(void **state) {
         run_what_is_due();
         assert_int_equal(e.closes, 1);
         assert_false(has_children());
+}
+
+/*
+ * What it used
+ */
+
+static struct rusage usage_at_exit;
+static int usage_result;
+
+static void on_exit_usage(muster_child *child, int code, int status, void *userdata) {
+        usage_result = muster_child_get_usage(child, &usage_at_exit);
+        on_exit_noted(child, code, status, userdata);
+}
+
+/* Touches memory and burns time, so that there is something to tell. Without libc's allocator, which a
+ * sanitizer may have replaced. */
+static int child_uses(void) {
+        const size_t size = (size_t) USED_MIB << 20;
+        char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        struct timespec t;
+
+        if (p == MAP_FAILED)
+                return 1;
+        memset(p, 1, size);
+        do
+                clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+        while (t.tv_sec == 0 && t.tv_nsec < USED_USEC * 1000);
+        return 0;
+}
+
+static uint64_t cpu_usec(const struct rusage *u) {
+        return (uint64_t) (u->ru_utime.tv_sec + u->ru_stime.tv_sec) * USEC_PER_SEC +
+               (uint64_t) (u->ru_utime.tv_usec + u->ru_stime.tv_usec);
+}
+
+/* What the child used is there from the exit handler on, not earlier, and stays; whether it was reaped by
+ * then or, as the leader of a group, not. It is that child's alone. */
+static void test_usage(void **state) {
+        static const uint64_t flags[] = { 0, MUSTER_SPAWN_PROCESS_GROUP };
+
+        for (size_t i = 0; i < ELEMENTSOF(flags); i++) {
+                muster_spawn_options o = MUSTER_SPAWN_OPTIONS_INIT, small = options_shell("exit 0");
+                struct rusage u = { .ru_maxrss = -1 };
+                muster_child *child, *other;
+                Ended e = { 0 }, e_other;
+
+                o.program = "/proc/self/exe";
+                o.argv = STRINGS("test", "use");
+                o.flags = small.flags = flags[i];
+                small.flags |= MUSTER_SPAWN_SHELL;
+                assert_int_equal(muster_spawn(event, &o, on_exit_usage, &e, &child), 0);
+                other = start(&small, &e_other);
+                int pidfd = pidfd_of(muster_child_get_pid(child));
+                wait_for_end(pidfd); /* ended, but nobody was told */
+                close(pidfd);
+                assert_int_equal(muster_child_get_usage(child, &u), -ENODATA);
+                assert_int_equal(u.ru_maxrss, -1);
+                run_until(e.exits && e_other.closes);
+                assert_int_equal(usage_result, 0);
+                assert_in_range(usage_at_exit.ru_maxrss, USED_MIB * 1024, 16 * USED_MIB * 1024);
+                assert_true(usage_at_exit.ru_minflt > 0);
+                assert_in_range(cpu_usec(&usage_at_exit), USED_USEC, 100 * USED_USEC);
+                assert_int_equal(muster_child_get_usage(other, &u), 0);
+                assert_true(cpu_usec(&u) < cpu_usec(&usage_at_exit));
+                assert_int_equal(muster_child_get_usage(child, &u), 0);
+                assert_memory_equal(&u, &usage_at_exit, sizeof(u));
+                assert_int_equal(muster_child_get_usage(child, NULL), -EINVAL);
+                assert_int_equal(muster_child_get_usage(NULL, &u), -EINVAL);
+                muster_child_unref(child);
+                muster_child_unref(other);
+        }
 }
 
 /*
@@ -735,6 +812,7 @@ static void test_sigchld_ignored(void **state) {
                 assert_int_equal(e.code, CLD_EXITED);
                 assert_int_equal(e.status, 1); /* and not success */
                 assert_int_equal(muster_child_kill(child, SIGKILL), -ESRCH);
+                assert_int_equal(muster_child_get_usage(child, &(struct rusage){ 0 }), -ENODATA);
                 assert_int_equal(r, -ENOENT);
                 assert_null(none);
                 muster_child_unref(child);
@@ -798,6 +876,7 @@ int main(int argc, char *argv[]) {
                 child_test(test_attach_late),
                 child_test(test_unref_in_exit_handler),
                 child_test(test_unref_in_close_handler),
+                child_test(test_usage),
                 child_test(test_kill_group),
                 child_test(test_kill_no_group),
                 child_test(test_time_limit),
@@ -815,6 +894,6 @@ int main(int argc, char *argv[]) {
         };
 
         if (argc > 1)
-                return child_detached();
+                return strcmp(argv[1], "use") == 0 ? child_uses() : child_detached();
         return cmocka_run_group_tests(tests, setup, teardown);
 }
