@@ -23,6 +23,8 @@ typedef struct Launch {
         bool set_gid;
         uid_t uid;
         gid_t gid;
+        bool set_cgroup;
+        int cgroup_fd; /* directory of the cgroup v2 that it is born in */
 } Launch;
 
 /* Starts the program. Returns 0, or the negative errno of whatever failed in the child or before it; then

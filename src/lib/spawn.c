@@ -16,9 +16,10 @@
 #include "lib/launch.h"
 #include "lib/options.h"
 
-#define SPAWN_FLAGS                                                                  \
-        (MUSTER_SPAWN_DIE_WITH_PARENT | MUSTER_SPAWN_DETACHED | MUSTER_SPAWN_SHELL | \
-                        MUSTER_SPAWN_PROCESS_GROUP | MUSTER_SPAWN_SET_UID | MUSTER_SPAWN_SET_GID)
+#define SPAWN_FLAGS                                                                                \
+        (MUSTER_SPAWN_DIE_WITH_PARENT | MUSTER_SPAWN_DETACHED | MUSTER_SPAWN_SHELL |               \
+                        MUSTER_SPAWN_PROCESS_GROUP | MUSTER_SPAWN_SET_UID | MUSTER_SPAWN_SET_GID | \
+                        MUSTER_SPAWN_SET_CGROUP)
 
 #define PATH_DEFAULT "/usr/local/bin:/usr/bin:/bin"
 
@@ -27,6 +28,7 @@ int spawn_copy_options(const muster_spawn_options *options, muster_spawn_options
         int r;
 
         muster_assert_return(options, -EINVAL);
+        o.cgroup_fd = -EBADF; /* 0, which would be stdin, is not what a caller who does not know it means */
         r = options_copy(&o, sizeof(o), options, OPTIONS_SIZE_UP_TO(muster_spawn_options, channel));
         if (r < 0)
                 return r;
@@ -35,6 +37,7 @@ int spawn_copy_options(const muster_spawn_options *options, muster_spawn_options
         muster_assert_return(!(o.flags & ~SPAWN_FLAGS), -EINVAL);
         muster_assert_return(o.kill_signal >= 0 && o.kill_signal < _NSIG, -EINVAL);
         muster_assert_return(o.timeout_usec <= UINT64_MAX / 4, -EINVAL);
+        muster_assert_return(!(o.flags & MUSTER_SPAWN_SET_CGROUP) || o.cgroup_fd >= 0, -EBADF);
         *ret = o;
         return 0;
 }
@@ -125,6 +128,8 @@ int spawn_program(const muster_spawn_options *o, const Stdio *stdio, pid_t *ret_
                 .set_gid = o->flags & MUSTER_SPAWN_SET_GID,
                 .uid = o->uid,
                 .gid = o->gid,
+                .set_cgroup = o->flags & MUSTER_SPAWN_SET_CGROUP,
+                .cgroup_fd = o->cgroup_fd,
         };
         return launch(&l, ret_pid, ret_pidfd);
 }

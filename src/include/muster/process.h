@@ -6,9 +6,9 @@
  * Child processes on an sd_event loop: what Node's child_process.spawn() and fork() give, for C.
  *
  * A child is made with the cheapest fork there is (its memory is borrowed until it executes the program), so
- * starting one costs the same from a process of 1 MiB and from one of 1 GiB. It is watched by a pidfd:
- * neither a SIGCHLD handler nor a blocked SIGCHLD is imposed on the caller, and a reused pid is never taken
- * for the child.
+ * starting one costs the same from a process of 1 MiB and from one of 1 GiB (but for one that becomes
+ * another user, or is born in a control group). It is watched by a pidfd: neither a SIGCHLD handler nor a
+ * blocked SIGCHLD is imposed on the caller, and a reused pid is never taken for the child.
  *
  * No function here is thread-safe with respect to the same object; a muster_child belongs to its event
  * loop's thread.
@@ -83,6 +83,9 @@ typedef struct muster_stdio {
 /** @gid is set: the child runs in that group. Supplementary groups are dropped. */
 #define MUSTER_SPAWN_SET_GID (UINT64_C(1) << 5)
 
+/** @cgroup_fd is set: the child is born in that control group. */
+#define MUSTER_SPAWN_SET_CGROUP (UINT64_C(1) << 6)
+
 /** What to run. Zero means the default everywhere; set up with MUSTER_SPAWN_OPTIONS_INIT, so that members
  * can be added. */
 typedef struct muster_spawn_options {
@@ -120,6 +123,10 @@ typedef struct muster_spawn_options {
         const char *journal_identifier;
         /** Limits of the channel; copied. NULL: the defaults. */
         const muster_channel_options *channel;
+        /** With MUSTER_SPAWN_SET_CGROUP: an open directory of cgroup v2, which the child is in from its
+         * first moment on (CLONE_INTO_CGROUP; where that cannot be had, it moves there before it executes
+         * the program). It starts with a copy of the caller's memory then, as with MUSTER_SPAWN_SET_UID. */
+        int cgroup_fd;
 } muster_spawn_options;
 
 #define MUSTER_SPAWN_OPTIONS_INIT \
@@ -139,7 +146,10 @@ typedef struct muster_spawn_options {
  * Returns 0 or a negative errno. When the program cannot be executed, the errno is returned here and not
  * through @handler: execve(2)'s (-ENOENT, -EACCES, -ENOEXEC …), chdir(2)'s for @cwd, setuid(2)'s and
  * setgid(2)'s (-EPERM, -EINVAL), sd_journal_stream_fd(3)'s for @journal_identifier (-ENOENT, -ECONNREFUSED:
- * there is no journal). -EINVAL: no program, an empty @argv (but for a shell), bad size, unknown flags or
+ * there is no journal), clone(2)'s for @cgroup_fd (-EBADF, -ENOENT, -ENODEV: it is not, or no longer, a
+ * group of cgroup v2; -EACCES: the caller may not put a process there; -EBUSY: its controllers are enabled
+ * for groups below it, so it must be without processes; -EOPNOTSUPP: it is threaded or below one that is;
+ * -EAGAIN: its pids.max). -EINVAL: no program, an empty @argv (but for a shell), bad size, unknown flags or
  * kinds, too many descriptors, two channels, no such signal; -E2BIG: a member that this version does not
  * know is set; -EBADF: a descriptor of @stdio is not open.
  */

@@ -202,8 +202,8 @@ static int open_at(int fd) {
         return fd;
 }
 
-/* stdio[i] becomes descriptor i: straight, swapped, in a ring, doubled, far away, in place already, left out;
- * and there is nothing else. */
+/* stdio[i] becomes descriptor i: straight, swapped, in a ring, doubled, far away, in place already, left
+ * out; and there is nothing else. */
 static void test_placement(void **state) {
         enum { A = 20, B, C, D };
         int saved[8];
@@ -648,6 +648,13 @@ static void test_options_size(void **state) {
         assert_int_equal(waitpid(muster_child_get_pid(child), NULL, 0), muster_child_get_pid(child));
         muster_child_unref(child);
 
+        o.known.size = offsetof(muster_spawn_options, cgroup_fd); /* the first version's */
+        o.known.cgroup_fd = -1;
+        assert_int_equal(muster_spawn(NULL, &o.known, NULL, NULL, &child), 0);
+        assert_int_equal(waitpid(muster_child_get_pid(child), NULL, 0), muster_child_get_pid(child));
+        muster_child_unref(child);
+
+        o.known.size = sizeof(o);
         o.unknown = 1;
         assert_int_equal(muster_spawn(NULL, &o.known, NULL, NULL, &child), -E2BIG);
         o.known.size = offsetof(muster_spawn_options, flags);

@@ -362,7 +362,7 @@ static void test_wrong_options(void **state) {
         o.kill_signal = _NSIG;
         assert_int_equal(spawn_result(&o), -EINVAL);
         o.kill_signal = 0;
-        o.flags = MUSTER_SPAWN_SET_GID << 1;
+        o.flags = MUSTER_SPAWN_SET_CGROUP << 1;
         assert_int_equal(spawn_result(&o), -EINVAL);
         o.flags = 0;
         o.program = "";
