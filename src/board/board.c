@@ -119,6 +119,16 @@ void board_cell_set_state(const Board *b, BoardCell *c, BoardState state) {
         (void) !write(b->bell_fd, &one, sizeof(one));
 }
 
+void board_cell_beat(BoardCell *c) {
+        uint64_t n = atomic_load_explicit(&c->beats, memory_order_relaxed);
+
+        atomic_store_explicit(&c->beats, n + 1, memory_order_relaxed);
+}
+
+uint64_t board_cell_get_beats(const BoardCell *c) {
+        return atomic_load_explicit(&c->beats, memory_order_relaxed);
+}
+
 void board_cell_set_reason(BoardCell *c, const char *reason) {
         size_t n = strnlen(reason, BOARD_REASON_SIZE - 1);
 

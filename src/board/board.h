@@ -24,7 +24,7 @@ typedef enum BoardState {
         BOARD_STARTING, /* also what a fresh cell holds */
         BOARD_READY,    /* accepts connections */
         BOARD_DRAINING, /* finishes what is open */
-        BOARD_LEAVING,  /* serves, and asks to be replaced; SIGTERM follows when its successor is ready */
+        BOARD_LEAVING,  /* serves as if it were ready, and asks to be replaced first and then sent away */
         _BOARD_STATE_MAX,
 } BoardState;
 
@@ -33,7 +33,7 @@ typedef struct BoardCell {
         _Atomic uint32_t connections;   /* open now */
         _Atomic uint64_t accepted;      /* connections since the start */
         _Atomic uint64_t requests;      /* answered since the start */
-        _Atomic uint64_t beats;         /* turns of its loop since the start: it goes on */
+        _Atomic uint64_t beats;         /* signs of life; one that stays silent when it is probed hangs */
         char reason[BOARD_REASON_SIZE]; /* why the worker gives up, written before it exits; may lack its NUL
                                          */
 } __attribute__((aligned(256))) BoardCell;
@@ -59,8 +59,13 @@ void board_done(Board *b);
 /* Empties a cell before it is given to a new worker. */
 void board_cell_reset(BoardCell *c);
 
-/* Sets the state and rings the bell. */
+/* Sets the state and rings the bell. The bell counts no rings: of states that follow each other quickly the
+ * reader may see the last one alone. */
 void board_cell_set_state(const Board *b, BoardCell *c, BoardState state);
+
+/* A sign of life, for the worker alone: there is one writer, so that nothing has to be locked. No bell. */
+void board_cell_beat(BoardCell *c);
+uint64_t board_cell_get_beats(const BoardCell *c);
 
 /* Leaves the reason of a failure where the master finds it after the exit. Cut to what fits. */
 void board_cell_set_reason(BoardCell *c, const char *reason);

@@ -13,8 +13,8 @@ GENERATION = int(os.environ["MUSTER_GENERATION"])
 BOARD_FD = int(os.environ["MUSTER_BOARD_FD"])
 BELL_FD = int(os.environ["MUSTER_BELL_FD"])
 CELL = int(os.environ["MUSTER_BOARD_CELL"])
-CELL_SIZE, REASON_OFFSET, REASON_SIZE = 256, 32, 192
-STARTING, READY, DRAINING = 0, 1, 2
+CELL_SIZE, BEATS_OFFSET, REASON_OFFSET, REASON_SIZE = 256, 24, 32, 192
+STARTING, READY, DRAINING, LEAVING = 0, 1, 2, 3
 
 board = mmap.mmap(BOARD_FD, os.fstat(BOARD_FD).st_size)
 
@@ -26,6 +26,12 @@ def ring():
 def set_state(state):
     board[CELL * CELL_SIZE : CELL * CELL_SIZE + 4] = struct.pack("=I", state)
     ring()
+
+
+def beat():
+    start = CELL * CELL_SIZE + BEATS_OFFSET
+    (n,) = struct.unpack_from("=Q", board, start)
+    struct.pack_into("=Q", board, start, n + 1)
 
 
 def set_reason(text):

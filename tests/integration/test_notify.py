@@ -132,7 +132,7 @@ def test_reload(start):
 
 def test_status_is_one_clean_line(start):
     """What a file or a worker brings along cannot add a line or break the encoding of a message."""
-    m = start(worker='set_reason("no\\nREADY=1")\nboard[CELL * 256 + REASON_OFFSET] = 0xFF\nsys.exit(3)\n')
+    m = start(worker='set_reason("no\\nREADY=1")\nboard[CELL * CELL_SIZE + REASON_OFFSET] = 0xFF\nsys.exit(3)\n')
     assert m.wait_exit() == 1
     last = m.statuses()[-1]
     assert last.startswith("Failed to start: worker ") and "exited with status 3: ?o?READY=1" in last

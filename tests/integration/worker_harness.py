@@ -21,7 +21,7 @@ BINARY = pathlib.Path(os.environ.get("MUSTER_WORKER_BINARY", BUILD_DIR / "src/wo
 CELL_SIZE = 256  # BoardCell, board/board.h
 CELLS = 1024
 CELL = 7  # any will do
-STARTING, READY, DRAINING = 0, 1, 2
+STARTING, READY, DRAINING, LEAVING = 0, 1, 2, 3
 DEADLINE = 20  # seconds that nothing here may take; a failure, not a measure
 
 HIGH_FD = 100  # where descriptors wait until they are moved to their numbers in the child
@@ -170,8 +170,11 @@ class Worker:
         """state, connections, accepted, requests"""
         return struct.unpack("=IIQQ", os.pread(self.board, 24, self.index * CELL_SIZE))
 
+    def beats(self):
+        return struct.unpack("=Q", os.pread(self.board, 8, self.index * CELL_SIZE + 24))[0]
+
     def reason(self):
-        return os.pread(self.board, 192, self.index * CELL_SIZE + 24).split(b"\0", 1)[0].decode()
+        return os.pread(self.board, 192, self.index * CELL_SIZE + 32).split(b"\0", 1)[0].decode()
 
     @property
     def state(self):

@@ -134,9 +134,36 @@ static void test_reset(void **state) {
         assert_memory_equal(b.cells + 5, &empty, sizeof(empty));
 }
 
-/* Cells do not share a cache line: one worker's counting does not slow another's. */
+/* Cells do not share a cache line: one worker's counting does not slow another's. Where things are is what
+ * the tests' own readers and writers of the board go by (worker_harness.py, fake_worker.py). */
 static void test_layout(void **state) {
-        assert_int_equal(sizeof(BoardCell) % 64, 0);
+        assert_int_equal(sizeof(BoardCell), 256);
+        assert_int_equal(offsetof(BoardCell, state), 0);
+        assert_int_equal(offsetof(BoardCell, connections), 4);
+        assert_int_equal(offsetof(BoardCell, accepted), 8);
+        assert_int_equal(offsetof(BoardCell, requests), 16);
+        assert_int_equal(offsetof(BoardCell, beats), 24);
+        assert_int_equal(offsetof(BoardCell, reason), 32);
+        assert_int_equal(BOARD_DRAINING, 2);
+        assert_int_equal(BOARD_LEAVING, 3);
+}
+
+/* Every beat counts, shows in its own cell alone, and does not wake the master up. */
+static void test_beats(void **state) {
+        _cleanup_(board_done) Board b;
+
+        assert_int_equal(board_init(&b), 0);
+        assert_int_equal(board_cell_get_beats(b.cells + 3), 0);
+        for (int i = 0; i < 3; i++)
+                board_cell_beat(b.cells + 3);
+        assert_int_equal(board_cell_get_beats(b.cells + 3), 3);
+        assert_int_equal(board_cell_get_beats(b.cells + 2), 0);
+        assert_int_equal(board_cell_get_beats(b.cells + 4), 0);
+        assert_false(bell_is_ringing(&b));
+
+        b.cells[3].beats = UINT32_MAX;
+        board_cell_beat(b.cells + 3);
+        assert_true(board_cell_get_beats(b.cells + 3) == UINT64_C(1) << 32);
 }
 
 /* A reason is cut to what fits and always ends. */
@@ -198,6 +225,7 @@ int main(void) {
                 cmocka_unit_test(test_environment),
                 cmocka_unit_test(test_reset),
                 cmocka_unit_test(test_layout),
+                cmocka_unit_test(test_beats),
                 cmocka_unit_test(test_reason_is_cut),
                 cmocka_unit_test(test_reason_is_printable),
         };
