@@ -8,7 +8,11 @@
  * stays in the kernel's queue until the next one wakes a sibling, which takes both, or until this worker
  * tries again, RETRY_USEC later; it waits longer only while the lack lasts.
  *
- * Interest is level-triggered: a turn may stop wherever it likes, what is left wakes the loop up again. */
+ * Interest is level-triggered: a turn may stop wherever it likes, what is left wakes the loop up again.
+ *
+ * Every turn beats on the board, and the master, which cannot tell an idle worker from one that hangs, makes
+ * a silent one turn by a line on its channel. So an idle worker wakes up when it is looked after, and never
+ * by itself. */
 
 #include "worker/loop.h"
 
@@ -31,6 +35,7 @@
 #include "basic/macro.h"
 #include "basic/memory.h"
 #include "http/connection.h"
+#include "worker/master-link.h"
 
 #define FIRST_FD 3
 
@@ -45,7 +50,7 @@
 #define ORPHAN_DRAIN     (5 * USEC_PER_SEC)
 
 /* A connection and what epoll was told about it. Listeners have their index instead of a pointer to this,
- * signals the index behind the last listener's. */
+ * signals the index behind the last listener's, the channel the one after that. */
 typedef struct Client {
         Connection connection;
         uint32_t events;
@@ -169,6 +174,17 @@ static int loop_init_signals(Loop *l) {
         return 0;
 }
 
+static int loop_init_channel(Loop *l) {
+        int r;
+
+        if (l->channel_fd < 0)
+                return 0;
+        r = loop_epoll(l, EPOLL_CTL_ADD, l->channel_fd, master_link_events(), l->n_listeners + 1);
+        if (r < 0)
+                return log_error_errno(r, "Failed to listen to the master: %m");
+        return 0;
+}
+
 /* A connection takes a descriptor, and another one while it is sent a file. systemd leaves the soft limit at
  * 1024 for the sake of select(2), which is not used here (systemd.exec(5), LimitNOFILE=). */
 static void loop_fit_connections(Loop *l) {
@@ -196,21 +212,22 @@ static void loop_set_time(Loop *l) {
         server_set_time(&l->server, clock_now_usec(), ts.tv_sec);
 }
 
-int loop_init(Loop *l, const Board *board, BoardCell *cell, const Identity *identity,
-                unsigned max_connections, const ServerSettings *settings, const Handler *handler) {
+int loop_init(Loop *l, const Board *board, BoardCell *cell, const Identity *identity, int channel_fd,
+                const Options *options, const Handler *handler) {
         int r;
 
         *l = (Loop){
                 .epoll_fd = -EBADF,
                 .signal_fd = -EBADF,
+                .channel_fd = channel_fd,
                 .board = board,
                 .cell = cell,
-                .max_connections = max_connections,
+                .max_connections = options->max_connections,
                 .retry_at = USEC_INFINITY,
                 .end_at = USEC_INFINITY,
                 .master = identity->master,
         };
-        server_init(&l->server, settings, handler, cell);
+        server_init(&l->server, &options->server, handler, cell);
         loop_set_time(l);
 
         r = loop_init_listeners(l, identity->n_listeners);
@@ -220,6 +237,8 @@ int loop_init(Loop *l, const Board *board, BoardCell *cell, const Identity *iden
         if (l->epoll_fd < 0)
                 return log_error_errno(-errno, "Failed to create an epoll instance: %m");
         r = loop_init_signals(l);
+        if (r >= 0)
+                r = loop_init_channel(l);
         if (r < 0)
                 return r;
         loop_fit_connections(l);
@@ -248,6 +267,7 @@ void loop_done(Loop *l) {
         server_done(&l->server);
         free(l->listeners);
         l->signal_fd = safe_close(l->signal_fd);
+        l->channel_fd = safe_close(l->channel_fd);
         l->epoll_fd = safe_close(l->epoll_fd);
 }
 
@@ -256,6 +276,9 @@ void loop_done(Loop *l) {
 static void loop_apply(Loop *l, Client *client, int op, ConnectionWant want) {
         uint32_t events = want == CONNECTION_WANT_WRITE ? EPOLLOUT : EPOLLIN;
 
+        /* A turn of many connections on a slow disk may last, and is no hang as long as one after the other
+         * is dealt with. */
+        board_cell_beat(l->cell);
         if (want != CONNECTION_WANT_CLOSE && client->events != events) {
                 if (loop_epoll(l, op, client->connection.fd, events, (uint64_t) (uintptr_t) client) < 0)
                         want = CONNECTION_WANT_CLOSE;
@@ -337,9 +360,9 @@ static void loop_accept(Loop *l, Listener *li) {
 }
 
 /* What was accepted is answered, the rest of the queue belongs to others. */
-static void loop_drain(Loop *l) {
-        /* The master's end sends the same signal (PR_SET_PDEATHSIG): then nobody is left to set a limit. */
-        if (getppid() != l->master && l->end_at == USEC_INFINITY)
+static void loop_drain(Loop *l, bool orphan) {
+        /* Nobody is left to set a limit. */
+        if (orphan && l->end_at == USEC_INFINITY)
                 l->end_at = l->server.now + ORPHAN_DRAIN;
         if (l->server.draining)
                 return;
@@ -352,16 +375,32 @@ static void loop_drain(Loop *l) {
 static void loop_read_signals(Loop *l) {
         struct signalfd_siginfo info;
 
+        /* The master's end sends the same signal as the master does (PR_SET_PDEATHSIG). */
         while (read(l->signal_fd, &info, sizeof(info)) == sizeof(info))
-                loop_drain(l);
+                loop_drain(l, /* orphan= */ getppid() != l->master);
 }
 
-static bool is_signal(const Loop *l, const struct epoll_event *ev) {
-        return ev->data.u64 == l->n_listeners;
+static void loop_read_channel(Loop *l, uint32_t events) {
+        if (master_link_is_alive(l->channel_fd, events))
+                return;
+        (void) loop_epoll(l, EPOLL_CTL_DEL, l->channel_fd, 0, 0);
+        l->channel_fd = safe_close(l->channel_fd);
+        loop_drain(l, /* orphan= */ true);
+}
+
+static bool loop_is_order(const Loop *l, const struct epoll_event *ev) {
+        return ev->data.u64 == l->n_listeners || ev->data.u64 == l->n_listeners + 1;
+}
+
+static void loop_obey(Loop *l, const struct epoll_event *ev) {
+        if (ev->data.u64 == l->n_listeners)
+                loop_read_signals(l);
+        else
+                loop_read_channel(l, ev->events);
 }
 
 static void loop_dispatch(Loop *l, const struct epoll_event *ev) {
-        if (is_signal(l, ev))
+        if (loop_is_order(l, ev))
                 return;
         if (ev->data.u64 < l->n_listeners) {
                 if (l->listening)
@@ -407,11 +446,12 @@ static int loop_turn(Loop *l, int timeout_msec) {
         if (n < 0 && errno != EINTR) /* a debugger */
                 return log_error_errno(-errno, "Failed to wait for events: %m");
 
+        board_cell_beat(l->cell);
         loop_set_time(l);
         /* The order to drain first: what is accepted in spite of it may end with this process. */
         for (int i = 0; i < n; i++)
-                if (is_signal(l, events + i))
-                        loop_read_signals(l);
+                if (loop_is_order(l, events + i))
+                        loop_obey(l, events + i);
         for (int i = 0; i < n; i++)
                 loop_dispatch(l, events + i);
         loop_expire(l);

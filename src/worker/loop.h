@@ -20,6 +20,7 @@ typedef struct Listener {
 typedef struct Loop {
         int epoll_fd;
         int signal_fd;
+        int channel_fd;     /* to the master; -EBADF: there is none, or its end has come */
         const Board *board; /* borrowed, with the cell */
         BoardCell *cell;
         Listener *listeners;
@@ -38,11 +39,13 @@ typedef struct Loop {
  * not end a worker. To be called first of all. */
 void loop_block_signals(void);
 
-/* Listens on the descriptors that the identity counts. Failures are logged. */
-int loop_init(Loop *l, const Board *board, BoardCell *cell, const Identity *identity,
-                unsigned max_connections, const ServerSettings *settings, const Handler *handler);
+/* Listens on the descriptors that the identity counts. Takes over the channel to the master, unless
+ * @channel_fd is -EBADF. Failures are logged. */
+int loop_init(Loop *l, const Board *board, BoardCell *cell, const Identity *identity, int channel_fd,
+                const Options *options, const Handler *handler);
 void loop_done(Loop *l);
 
-/* Says on the board that it is ready, and serves until it was told to drain and all connections are closed.
- * Failures are logged; that the last listener is broken is one. */
+/* Says on the board that it is ready, and serves until it was told to drain (by SIGTERM, or by the end of
+ * the channel) and all connections are closed. Every turn beats on the board; an idle loop makes none by
+ * itself. Failures are logged; that the last listener is broken is one. */
 int loop_run(Loop *l);

@@ -14,6 +14,7 @@
 #include "board/board.h"
 #include "exec/stage.h"
 #include "worker/loop.h"
+#include "worker/master-link.h"
 #include "worker/options.h"
 #include "worker/static.h"
 
@@ -29,7 +30,8 @@ static int fail(BoardCell *cell, int error, const char *what, const char *direct
         return log_error_errno(error, "%s", reason);
 }
 
-static int serve(const Options *options, const Identity *identity, const Board *board, BoardCell *cell) {
+static int serve(const Options *options, const Identity *identity, const Board *board, BoardCell *cell,
+                int channel_fd) {
         _cleanup_close_ int directory = open(options->directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
         StaticSite site = { .root.fd = directory, .whoami = options->whoami, .identity = identity };
         const Handler handler = { .answer = static_answer, .userdata = &site };
@@ -39,7 +41,7 @@ static int serve(const Options *options, const Identity *identity, const Board *
         if (directory < 0)
                 return fail(cell, -errno, "Failed to open the directory", options->directory);
 
-        r = loop_init(&loop, board, cell, identity, options->max_connections, &options->server, &handler);
+        r = loop_init(&loop, board, cell, identity, channel_fd, options, &handler);
         if (r >= 0)
                 r = loop_run(&loop);
         if (r < 0)
@@ -68,7 +70,7 @@ static int run(int argc, char *argv[]) {
         const char *variable;
         Options options;
         BoardCell *cell;
-        int known, r;
+        int channel_fd = -EBADF, known, r;
 
         known = identity_from_environment(&identity, &variable);
         if (known >= 0)
@@ -88,8 +90,11 @@ static int run(int argc, char *argv[]) {
         r = board_init_from_environment(&board, &cell);
         if (r < 0)
                 return environment_error(r, BOARD_ENV_FD ", " BOARD_ENV_BELL_FD " or " BOARD_ENV_CELL);
+        r = master_link_from_environment(&channel_fd);
+        if (r < 0 && r != -ENXIO)
+                return environment_error(r, MASTER_LINK_ENV_FD);
 
-        r = serve(&options, &identity, &board, cell);
+        r = serve(&options, &identity, &board, cell, channel_fd);
         board_done(&board);
         return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
