@@ -36,17 +36,23 @@ static int open_journal_stream(const char *identifier) {
         return 0;
 }
 
-int stage_enter(const char *identifier) {
+/* Some settings count for one process alone, and say for which. The inherited value names another one. */
+static int name_this_process(const char *setting, const char *variable) {
         char pid[16];
+
+        if (!getenv(setting))
+                return 0;
+        snprintf(pid, sizeof(pid), "%d", getpid());
+        return setenv(variable, pid, 1) < 0 ? -errno : 0;
+}
+
+int stage_enter(const char *identifier) {
+        int r;
 
         if (log_stderr_is_journal())
                 (void) open_journal_stream(
                                 identifier); /* the inherited stream is journald's too, and good enough */
 
-        if (getenv("LISTEN_FDS")) {
-                snprintf(pid, sizeof(pid), "%d", getpid());
-                if (setenv("LISTEN_PID", pid, 1) < 0)
-                        return -errno;
-        }
-        return 0;
+        r = name_this_process("LISTEN_FDS", "LISTEN_PID");
+        return r < 0 ? r : name_this_process("WATCHDOG_USEC", "WATCHDOG_PID");
 }

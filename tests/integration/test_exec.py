@@ -59,6 +59,19 @@ def test_listen_pid():
     assert out == "none\n"
 
 
+def test_watchdog_pid():
+    """WATCHDOG_PID likewise: of the program when it has a watchdog, whoever's it was; else as it was."""
+    show = "echo $WATCHDOG_USEC ${WATCHDOG_PID-none} ${LISTEN_PID-none}"
+    pid, _, out, _, _ = run("/bin/sh", "-c", show, environment={"WATCHDOG_USEC": "5000000", "WATCHDOG_PID": "1"})
+    assert out == f"5000000 {pid} none\n"
+    pid, _, out, _, _ = run("/bin/sh", "-c", show, environment={"WATCHDOG_USEC": "7", "LISTEN_FDS": "1"})
+    assert out == f"7 {pid} {pid}\n"
+    _, _, out, _, _ = run("/bin/sh", "-c", show)
+    assert out == "none none\n"
+    _, _, out, _, _ = run("/bin/sh", "-c", show, environment={"WATCHDOG_PID": "1"})
+    assert out == "1 none\n"
+
+
 def test_streams_stay_without_a_journal():
     """$JOURNAL_STREAM that names another stream changes nothing."""
     _, _, out, err, _ = run("/bin/sh", "-c", "echo out; echo err >&2", environment={"JOURNAL_STREAM": "1:1"})
