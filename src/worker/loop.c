@@ -223,6 +223,7 @@ int loop_init(Loop *l, const Board *board, BoardCell *cell, const Identity *iden
                 .board = board,
                 .cell = cell,
                 .max_connections = options->max_connections,
+                .leave_at = options->max_requests > 0 ? options->max_requests : UINT64_MAX,
                 .retry_at = USEC_INFINITY,
                 .end_at = USEC_INFINITY,
                 .master = identity->master,
@@ -460,6 +461,14 @@ static int loop_turn(Loop *l, int timeout_msec) {
         return 0;
 }
 
+/* Asks for the replacement, and serves on: not before that one is ready does the order to drain come. Who
+ * has it already asks for nothing. */
+static void loop_leave(Loop *l) {
+        l->leave_at = UINT64_MAX;
+        if (!l->server.draining)
+                board_cell_set_state(l->board, l->cell, BOARD_LEAVING);
+}
+
 int loop_run(Loop *l) {
         int r;
 
@@ -470,7 +479,10 @@ int loop_run(Loop *l) {
                 board_cell_set_state(l->board, l->cell, BOARD_READY);
         memory_trim();
 
-        while (r >= 0 && !loop_is_finished(l))
+        while (r >= 0 && !loop_is_finished(l)) {
+                if (l->server.n_requests >= l->leave_at)
+                        loop_leave(l);
                 r = loop_turn(l, loop_timeout_msec(l));
+        }
         return r;
 }

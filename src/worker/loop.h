@@ -28,6 +28,7 @@ typedef struct Loop {
         unsigned n_broken;
         unsigned max_connections;
         bool listening;
+        uint64_t leave_at;  /* number of answers; UINT64_MAX: never, or it has been said */
         uint64_t retry_at;  /* to listen again, when something lacked; else USEC_INFINITY */
         uint64_t end_at;    /* of a drain that nobody watches over; else USEC_INFINITY */
         uint64_t warned_at; /* of the last word about what lacks */
@@ -47,5 +48,6 @@ void loop_done(Loop *l);
 
 /* Says on the board that it is ready, and serves until it was told to drain (by SIGTERM, or by the end of
  * the channel) and all connections are closed. Every turn beats on the board; an idle loop makes none by
- * itself. Failures are logged; that the last listener is broken is one. */
+ * itself. After Options.max_requests answers it says there that it wants to leave, and serves on until it is
+ * told to drain. Failures are logged; that the last listener is broken is one. */
 int loop_run(Loop *l);

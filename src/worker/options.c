@@ -27,6 +27,7 @@ enum {
         ARG_SEND_TIMEOUT,
         ARG_MAX_REQUEST_HEAD,
         ARG_MAX_CONNECTIONS,
+        ARG_MAX_REQUESTS,
         ARG_VERSION,
 };
 
@@ -38,6 +39,7 @@ static const struct option long_options[] = {
         { "send-timeout", required_argument, NULL, ARG_SEND_TIMEOUT },
         { "max-request-head", required_argument, NULL, ARG_MAX_REQUEST_HEAD },
         { "max-connections", required_argument, NULL, ARG_MAX_CONNECTIONS },
+        { "max-requests", required_argument, NULL, ARG_MAX_REQUESTS },
         { "help", no_argument, NULL, 'h' },
         { "version", no_argument, NULL, ARG_VERSION },
         { NULL, 0, NULL, 0 },
@@ -53,6 +55,7 @@ static void print_help(void) {
                "  --send-timeout=30s       how long a client may take for the next 16 KiB of an answer\n"
                "  --max-request-head=16K   request line and fields together\n"
                "  --max-connections=10000  open at a time; more wait in the kernel\n"
+               "  --max-requests=0         ask to be replaced after so many; 0: never\n"
                "  -h --help, --version\n");
 }
 
@@ -88,6 +91,15 @@ static int parse_count(const char *option, unsigned *ret) {
         return 0;
 }
 
+static int parse_request_count(const char *option, uint64_t *ret) {
+        uint64_t v;
+
+        if (parse_uint64(optarg, &v) < 0)
+                return invalid(option, "a number, or 0 for no limit");
+        *ret = v;
+        return 0;
+}
+
 static int apply_option(int c, const char *name, char *argv[], Options *o) {
         switch (c) {
         case ARG_DIRECTORY:
@@ -106,6 +118,8 @@ static int apply_option(int c, const char *name, char *argv[], Options *o) {
                 return parse_head_size(name, &o->server.max_request_head);
         case ARG_MAX_CONNECTIONS:
                 return parse_count(name, &o->max_connections);
+        case ARG_MAX_REQUESTS:
+                return parse_request_count(name, &o->max_requests);
         case 'h':
                 print_help();
                 return OPTIONS_EXIT;

@@ -13,6 +13,7 @@ typedef struct Options {
         const char *directory;
         bool whoami; /* answer /whoami */
         unsigned max_connections;
+        uint64_t max_requests; /* after which it asks to be replaced; 0: never */
         ServerSettings server;
 } Options;
 

@@ -28,6 +28,7 @@ static void test_defaults(void **state) {
         assert_string_equal(options.directory, "/srv");
         assert_false(options.whoami);
         assert_int_equal(options.max_connections, 10000);
+        assert_int_equal(options.max_requests, 0);
         assert_int_equal(options.server.max_request_head, 16384);
         assert_true(options.server.timeout_usec[TIMEOUT_IDLE] == 60 * USEC_PER_SEC);
         assert_true(options.server.timeout_usec[TIMEOUT_REQUEST] == 10 * USEC_PER_SEC);
@@ -40,13 +41,19 @@ static void test_values(void **state) {
         assert_true(options.server.timeout_usec[TIMEOUT_IDLE] == 90 * USEC_PER_SEC);
         assert_int_equal(parse((char *) "--directory=/", (char *) "--max-request-head=1M"), OPTIONS_RUN);
         assert_int_equal(options.server.max_request_head, 1024 * 1024);
+        assert_int_equal(parse((char *) "--directory=/", (char *) "--max-requests=18446744073709551615"),
+                        OPTIONS_RUN);
+        assert_true(options.max_requests == UINT64_MAX);
+        assert_int_equal(parse((char *) "--directory=/", (char *) "--max-requests=0"), OPTIONS_RUN);
+        assert_int_equal(options.max_requests, 0);
 }
 
 /* Nothing is run with a setting that was not understood. */
 static void test_refused(void **state) {
         static const char *const bad[] = { "--idle-timeout=60", "--idle-timeout=2d",
                 "--max-request-head=1023", "--max-request-head=-1", "--max-connections=0",
-                "--max-connections=1K", "--what", "-x", "file" };
+                "--max-connections=1K", "--max-requests=-1", "--max-requests=", "--max-requests=1K",
+                "--max-requests=18446744073709551616", "--what", "-x", "file" };
 
         for (size_t i = 0; i < ELEMENTSOF(bad); i++)
                 assert_int_equal(parse((char *) "--directory=/", (char *) bad[i]), -EINVAL);
