@@ -103,6 +103,8 @@ static int make_environment(Command *c, const CommandIdentity *id) {
                         append(c->env, &n, BOARD_ENV_BELL_FD "=%zu", board_fd + 1) < 0 ||
                         append(c->env, &n, BOARD_ENV_CELL "=%u", id->board_cell) < 0)
                 return -ENOMEM;
+        if (id->notify_socket && append(c->env, &n, "NOTIFY_SOCKET=%s", id->notify_socket) < 0)
+                return -ENOMEM;
         if (id->watchdog_usec > 0 && append(c->env, &n, "WATCHDOG_USEC=%" PRIu64, id->watchdog_usec) < 0)
                 return -ENOMEM;
         return 0;

@@ -23,9 +23,10 @@ typedef struct CommandIdentity {
         size_t n_sockets;
         const char *socket_names;
         unsigned board_cell;
-        const char *mark;       /* a variable ("NAME=value") by which its processes are known */
-        uint64_t watchdog_usec; /* 0: none */
-        uint64_t max_requests;  /* 0: no limit */
+        const char *mark;          /* a variable ("NAME=value") by which its processes are known */
+        const char *notify_socket; /* NULL: none */
+        uint64_t watchdog_usec;    /* 0: none */
+        uint64_t max_requests;     /* 0: no limit */
 } CommandIdentity;
 
 /* Returns 0 or -ENOMEM. The environment is the master's own, less what concerns the master alone. */

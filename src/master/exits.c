@@ -36,6 +36,7 @@ static const struct {
         [EXIT_START_TIMEOUT] = { "start-timeout", MESSAGE_ID_EXIT_START_TIMEOUT, LOG_WARNING },
         [EXIT_STOP_TIMEOUT] = { "stop-timeout", MESSAGE_ID_EXIT_STOP_TIMEOUT, LOG_WARNING },
         [EXIT_WATCHDOG] = { "watchdog", MESSAGE_ID_EXIT_WATCHDOG, LOG_ERR },
+        [EXIT_OUT_OF_MEMORY] = { "out-of-memory", MESSAGE_ID_EXIT_OUT_OF_MEMORY, LOG_ERR },
 };
 
 const char *exit_cause_to_string(ExitCause cause) {
@@ -70,6 +71,8 @@ ExitCause exit_cause_of(const Worker *w) {
 
         if (w->kill != WORKER_KILL_NONE)
                 return by_kill[w->kill];
+        if (w->out_of_memory)
+                return EXIT_OUT_OF_MEMORY;
         if (ended_as_told(w))
                 return cause_of_told(w);
         if (w->exit_code != CLD_EXITED)

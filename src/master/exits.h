@@ -25,6 +25,7 @@ typedef enum ExitCause {
         EXIT_START_TIMEOUT,
         EXIT_STOP_TIMEOUT,
         EXIT_WATCHDOG,
+        EXIT_OUT_OF_MEMORY, /* by the OOM killer; only a control group can tell */
         _EXIT_CAUSE_MAX,
 } ExitCause;
 

@@ -14,13 +14,21 @@ uint64_t limit_with_jitter(uint64_t limit, unsigned percent, uint32_t random) {
 
 HeartbeatVerdict heartbeat_look(
                 Heartbeat *h, uint64_t beats, uint64_t now_usec, uint64_t watchdog_usec, bool late) {
-        if (beats != h->beats || !h->probed) {
-                *h = (Heartbeat){ .beats = beats, .probed_usec = now_usec, .probed = true };
-                return HEARTBEAT_PROBE;
+        if (beats != h->beats) {
+                *h = (Heartbeat){ .beats = beats, .since_usec = now_usec };
+                return HEARTBEAT_WELL;
         }
         if (late)
-                h->probed_usec = now_usec;
-        return now_usec - h->probed_usec >= watchdog_usec ? HEARTBEAT_HANGS : HEARTBEAT_WAITING;
+                h->since_usec = now_usec;
+
+        uint64_t silent_usec = now_usec - h->since_usec;
+        if (h->probed)
+                return silent_usec >= watchdog_usec ? HEARTBEAT_HANGS : HEARTBEAT_WELL;
+        if (silent_usec < watchdog_usec / 2)
+                return HEARTBEAT_WELL;
+        h->probed = true;
+        h->since_usec = now_usec;
+        return HEARTBEAT_PROBE;
 }
 
 bool idle_look(Idle *i, uint64_t connections, uint64_t accepted, uint64_t now_usec, uint64_t limit_usec) {

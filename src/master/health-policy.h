@@ -16,24 +16,25 @@
 uint64_t limit_with_jitter(uint64_t limit, unsigned percent, uint32_t random);
 
 /*
- * The heartbeat of a native worker: it beats with every turn of its loop, and is probed when it is to show
- * that there is one. It hangs when it has not beaten for the whole watchdog time after a probe.
+ * The heartbeat of a native worker: it beats with every turn of its loop, and one that has been silent for
+ * half of the watchdog time is probed, which makes its loop turn. It hangs when it has not beaten for the
+ * whole watchdog time after a probe.
  */
 
 typedef enum HeartbeatVerdict {
-        HEARTBEAT_PROBE,   /* well; ask it to beat */
-        HEARTBEAT_WAITING, /* asked, and not answered yet */
+        HEARTBEAT_WELL,
+        HEARTBEAT_PROBE, /* silent: ask it to beat */
         HEARTBEAT_HANGS,
 } HeartbeatVerdict;
 
 typedef struct Heartbeat {
-        uint64_t beats; /* as of the last look */
-        uint64_t probed_usec;
-        bool probed; /* and not answered as of the last look */
+        uint64_t beats;      /* as of the last look */
+        bool probed;         /* and not answered as of the last look */
+        uint64_t since_usec; /* when it was last seen to beat, or probed */
 } Heartbeat;
 
 /* One look at a worker that has beaten @beats times. @late: this process itself did not run when it should
- * have, so what it missed proves nothing: a probe that is under way begins anew. */
+ * have, so what it missed proves nothing: the time begins anew. */
 HeartbeatVerdict heartbeat_look(
                 Heartbeat *h, uint64_t beats, uint64_t now_usec, uint64_t watchdog_usec, bool late);
 

@@ -31,8 +31,7 @@ uint64_t health_interval_usec(const Manager *m) {
 }
 
 /* Its replacement is started first, though it serves nobody. */
-static void worker_hangs(Manager *m, Worker *w) {
-        Slot *s = m->slots[w->slot - 1]; /* a ready worker is its slot's */
+void health_worker_hangs(Manager *m, Worker *w) {
         char buf[DURATION_STRING_MAX];
 
         log_event(LOG_ERR,
@@ -41,6 +40,8 @@ static void worker_hangs(Manager *m, Worker *w) {
                         "Worker %u (pid %d) has not reacted for %s, replacing it.", w->slot, w->pid,
                         duration_to_string(w->watchdog_usec, buf));
         snprintf(m->failure, sizeof(m->failure), "worker %u did not react for %s", w->slot, buf);
+
+        Slot *s = m->slots[w->slot - 1]; /* one that is ready has it */
         if (s->current == w)
                 slot_worker_lost(s, w);
         worker_abort(w);
@@ -50,21 +51,34 @@ static void worker_hangs(Manager *m, Worker *w) {
         }
 }
 
-static void look_at_heartbeat(Manager *m, Worker *w, uint64_t now_usec, bool late) {
-        uint64_t beats = atomic_load_explicit(&w->cell->beats, memory_order_relaxed);
+/* Of one that has never beaten nothing is asked: it is no native worker, or it has no loop of ours. */
+static bool heart_has_stopped(Worker *w, uint64_t now_usec, bool late) {
+        uint64_t beats = board_cell_get_beats(w->cell);
 
-        if (w->watchdog_usec == 0 || beats == 0) /* one that has never beaten is no native worker */
-                return;
+        if (beats == 0)
+                return false;
         switch (heartbeat_look(&w->heartbeat, beats, now_usec, w->watchdog_usec, late)) {
         case HEARTBEAT_PROBE:
                 worker_probe(w);
-                break;
-        case HEARTBEAT_WAITING:
-                break;
+                return false;
+        case HEARTBEAT_WELL:
+                return false;
         case HEARTBEAT_HANGS:
-                worker_hangs(m, w);
-                break;
+                return true;
         }
+        return false;
+}
+
+/* Once it has said WATCHDOG=1 it has to go on. */
+static bool is_silent(Worker *w, uint64_t now_usec, bool late) {
+        if (w->alive_usec > 0 && late)
+                w->alive_usec = now_usec;
+        return w->alive_usec > 0 && now_usec - w->alive_usec >= w->watchdog_usec;
+}
+
+static void look_for_life(Manager *m, Worker *w, uint64_t now_usec, bool late) {
+        if (w->watchdog_usec > 0 && (heart_has_stopped(w, now_usec, late) || is_silent(w, now_usec, late)))
+                health_worker_hangs(m, w);
 }
 
 static void look_at_limits(Worker *w, uint64_t now_usec) {
@@ -77,7 +91,8 @@ static void look_at_limits(Worker *w, uint64_t now_usec) {
                                 duration_to_string(w->max_age_usec, age));
                 worker_leave(w, WORKER_LEAVES_FOR_AGE, reason);
         }
-        if (w->max_memory_bytes > 0 && usage_memory(w->pid, &bytes) >= 0 && bytes > w->max_memory_bytes) {
+        if (w->max_memory_bytes > 0 && !w->memory_is_watched && usage_memory(w->pid, &bytes) >= 0 &&
+                        bytes > w->max_memory_bytes) {
                 snprintf(reason, sizeof(reason), "it uses %s of memory, more than %s",
                                 size_to_string(bytes, found), size_to_string(w->max_memory_bytes, limit));
                 worker_leave(w, WORKER_LEAVES_FOR_MEMORY, reason);
@@ -88,7 +103,7 @@ static void look_at_worker(Manager *m, Worker *w, uint64_t now_usec, bool late) 
         if (w->state == WORKER_READY && w->leave == WORKER_STAYS)
                 look_at_limits(w, now_usec);
         if (w->state == WORKER_READY)
-                look_at_heartbeat(m, w, now_usec, late);
+                look_for_life(m, w, now_usec, late);
 }
 
 /* A connection that nobody has accepted yet would have to wait for the next start. */

@@ -61,7 +61,7 @@ struct Manager {
 
         Listeners listeners;
         Board board;
-        WorkerEnvironment environment;
+        WorkerEnvironment environment; /* with what is owned here: notify, cgroups */
 
         sd_event *event;
         sd_event_source *bell;
@@ -119,6 +119,9 @@ uint64_t health_interval_usec(const Manager *m);
 /* Looks for workers that hang or have reached a limit, and for an app without clients. @late: this process
  * did not run when it should have. */
 void health_look(Manager *m, bool late);
+
+/* @w, which is ready, hangs. */
+void health_worker_hangs(Manager *m, Worker *w);
 
 /* status.c */
 

@@ -67,6 +67,8 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
 
         notify_alive();
         orphans_look(m->orphans);
+        if (m->environment.cgroups)
+                cgroups_tidy(m->environment.cgroups);
         health_look(m, clock_now_usec() - usec > m->tick_usec);
         status_notify(m, "");
         r = tick_set(m);
@@ -252,6 +254,11 @@ static void on_worker_stops(Worker *w, void *userdata) {
         worker_set_retiring(w);
         lose_worker(m, w);
         status_notify(m, "");
+}
+
+static void on_worker_hangs(Worker *w, void *userdata) {
+        if (w->state == WORKER_READY)
+                health_worker_hangs(userdata, w);
 }
 
 static void on_worker_extends(Worker *w, uint64_t usec, void *userdata) {
@@ -443,6 +450,8 @@ Manager *manager_free(Manager *m) {
         sd_event_source_disable_unref(m->bell);
         sd_event_source_disable_unref(m->tick);
         orphans_free(m->orphans);
+        notify_directory_free(m->environment.notify);
+        cgroups_free(m->environment.cgroups);
         sd_event_unref(m->event);
         board_done(&m->board);
         listeners_done(&m->listeners);
@@ -466,6 +475,7 @@ static int manager_prepare(Manager *m) {
                         .ready = on_worker_ready,
                         .leaves = on_worker_leaves,
                         .stops = on_worker_stops,
+                        .hangs = on_worker_hangs,
                         .extends = on_worker_extends,
                         .status = on_worker_status,
                         .exited = on_worker_exit,
@@ -519,6 +529,31 @@ static int manager_open_loop(Manager *m) {
         return r < 0 ? r : manager_add_sources(m);
 }
 
+/* What the service goes without where it cannot be had. */
+static void manager_add_extras(Manager *m) {
+        int r;
+
+        r = notify_directory_new(&m->environment.notify);
+        if (r < 0)
+                log_warning_errno(r, "Failed to make a directory for NOTIFY_SOCKET, workers have none: %m");
+        r = cgroups_new(&m->environment.cgroups);
+        if (r < 0)
+                log_debug_errno(r, "No control groups for workers: %m");
+}
+
+/* Takes some milliseconds, so it comes after the first worker. */
+static void manager_settle_cgroups(Manager *m) {
+        int r;
+
+        if (!m->environment.cgroups)
+                return;
+        r = cgroups_settle(m->environment.cgroups);
+        if (r < 0)
+                log_warning_errno(r, "Failed to prepare the control groups of workers: %m");
+        else if (r == 0)
+                log_debug("Control groups have no memory controller here.");
+}
+
 int manager_run(Manager *m) {
         int first, r;
 
@@ -527,6 +562,7 @@ int manager_run(Manager *m) {
         if (r < 0)
                 return log_oom();
 
+        manager_add_extras(m);
         /* One worker before everything else, and the CPUs for it alone: a client is waiting. */
         first = manager_start_worker(m, m->slots[0], m->config, m->generation, &m->slots[0]->current);
         if (first >= 0)
@@ -534,6 +570,7 @@ int manager_run(Manager *m) {
         r = manager_open_loop(m);
         if (r < 0)
                 return log_error_errno(r, "Failed to set up the event loop: %m");
+        manager_settle_cgroups(m);
 
         notify_extend_timeout(m->config->workers_start_timeout_usec + TIMEOUT_MARGIN_USEC);
         if (first < 0)

@@ -81,8 +81,9 @@ static void add_running(const Manager *m, Line *l) {
                 add(l, "; %s", m->failure);
         for (unsigned i = 0; i < m->n_slots; i++) {
                 const Worker *w = m->slots[i]->current;
-                if (w && *w->status)
-                        add(l, "; worker %u: %s", w->slot, w->status);
+                if (w && (*w->status || w->reloading))
+                        add(l, "; worker %u%s: %s", w->slot, w->reloading ? " (reloading)" : "",
+                                        *w->status ? w->status : "-");
         }
 }
 

@@ -6,11 +6,16 @@
 #include <errno.h>
 #include <string.h>
 
+#include "basic/clock.h"
 #include "basic/log.h"
 #include "basic/macro.h"
+#include "basic/parse.h"
 #include "basic/text.h"
 #include "ipc/json.h"
 #include "muster/process.h"
+
+/* What one EXTEND_TIMEOUT_USEC= can ask for. */
+#define EXTENSION_MAX_USEC (3600 * USEC_PER_SEC)
 
 static void tell_ready(Worker *w) {
         if (w->state == WORKER_STARTING)
@@ -87,6 +92,60 @@ static void on_disconnected(muster_channel *channel, int error, void *userdata) 
                                                      : strerror(-error));
 }
 
+static void on_notification(const NotifyMessage *n, pid_t sender, void *userdata) {
+        Worker *w = userdata;
+        bool was_reloading = w->reloading;
+
+        if (n->n_ignored > 0)
+                log_event(LOG_WARNING,
+                                (.message_id = MESSAGE_ID_NOTIFY_REFUSED, .worker = w->slot,
+                                                .worker_pid = sender, .generation = w->generation),
+                                "Worker %u (pid %d) sent a notification with \"%s\", which is ignored.",
+                                w->slot, sender, n->ignored);
+        if (n->error > 0)
+                w->error = n->error;
+        if (n->extend_timeout_usec > 0) {
+                uint64_t usec = MIN(n->extend_timeout_usec, EXTENSION_MAX_USEC);
+
+                worker_extend_deadline(w, usec);
+                w->environment->handlers.extends(w, usec, w->environment->userdata);
+        }
+        if (n->watchdog)
+                w->alive_usec = clock_now_usec();
+        w->reloading = n->reloading || (w->reloading && !n->ready);
+        if (n->has_status)
+                tell_status(w, n->status);
+        if (w->reloading != was_reloading)
+                w->environment->handlers.status(w, w->environment->userdata);
+        if (n->ready)
+                tell_ready(w);
+        if (n->stopping)
+                tell_stops(w);
+        if (n->watchdog_trigger)
+                w->environment->handlers.hangs(w, w->environment->userdata);
+}
+
+static void on_memory_event(void *userdata) {
+        Worker *w = userdata;
+        char found[SIZE_STRING_MAX], limit[SIZE_STRING_MAX], reason[WORKER_TEXT_MAX];
+        uint64_t bytes;
+
+        if (cgroup_get_memory(w->cgroup, &bytes) < 0 || bytes < w->max_memory_bytes)
+                return;
+        (void) cgroup_set_memory_trip(w->cgroup, 0); /* it is to serve well until its successor does */
+        snprintf(reason, sizeof(reason), "it uses %s of memory, more than %s", size_to_string(bytes, found),
+                        size_to_string(w->max_memory_bytes, limit));
+        worker_leave(w, WORKER_LEAVES_FOR_MEMORY, reason);
+}
+
+/* Without the controller somebody has to look at it: health.c. */
+static void watch_memory(Worker *w) {
+        if (!w->cgroup || w->max_memory_bytes == 0)
+                return;
+        w->memory_is_watched = cgroup_set_memory_trip(w->cgroup, w->max_memory_bytes) >= 0 &&
+                               cgroup_watch(w->cgroup, w->environment->event, on_memory_event, w) >= 0;
+}
+
 int worker_messages_attach(Worker *w) {
         const muster_channel_handlers handlers = {
                 .size = sizeof(handlers),
@@ -94,6 +153,14 @@ int worker_messages_attach(Worker *w) {
                 .disconnected = on_disconnected,
         };
 
+        int r;
+
+        watch_memory(w);
+        if (w->inbox) {
+                r = notify_inbox_attach(w->inbox, w->environment->event, on_notification, w);
+                if (r < 0)
+                        return r;
+        }
         return muster_channel_set_handlers(muster_child_get_channel(w->child), &handlers, w);
 }
 

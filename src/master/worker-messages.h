@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What a worker says, by whichever way: on its channel, and on the board if it is a native one. It becomes
- * calls of the worker's handlers. A worker gone mad can say anything; what makes no sense in its state is
- * dropped.
+/* What a worker says, by whichever way: on its channel, by sd_notify(3), and on the board if it is a native
+ * one. It becomes calls of the worker's handlers. A worker gone mad can say anything; what makes no sense in
+ * its state is dropped.
  *
  * The messages of the channel, one JSON value a line (see muster/worker.h for the sender's side):
  *   {"cmd":"MUSTER","act":"ready"}

@@ -53,6 +53,8 @@ Worker *worker_free(Worker *w) {
         list_remove(&w->node);
         sd_event_source_disable_unref(w->deadline);
         muster_child_unref(w->child);
+        notify_inbox_free(w->inbox);
+        cgroup_free(w->cgroup);
         free(w);
         return NULL;
 }
@@ -118,7 +120,10 @@ void worker_extend_deadline(Worker *w, uint64_t usec) {
 static void on_exit_of_child(muster_child *child, int code, int status, void *userdata) {
         Worker *w = userdata;
 
+        notify_inbox_read_rest(w->inbox); /* its last words */
         worker_set_deadline(w, USEC_INFINITY);
+        (void) muster_child_get_usage(child, &w->usage);
+        w->out_of_memory = w->cgroup && cgroup_get_oom_kills(w->cgroup) > 0;
         w->exit_code = code;
         w->exit_status = status;
         w->exited_usec = clock_now_usec();
@@ -131,6 +136,7 @@ static int spawn(Worker *w, const Command *command) {
         size_t n = 0, n_stdio = 3 + e->listeners->n + 3;
         muster_channel_options channel = MUSTER_CHANNEL_OPTIONS_INIT;
         _cleanup_free_ muster_stdio *stdio = NULL;
+        int r;
 
         channel.max_message_bytes = channel.max_queue_bytes = WORKER_MESSAGE_MAX;
         stdio = calloc(n_stdio, sizeof(*stdio));
@@ -154,7 +160,34 @@ static int spawn(Worker *w, const Command *command) {
         options.n_stdio = n_stdio;
         options.channel = &channel;
         options.flags = MUSTER_SPAWN_DIE_WITH_PARENT | MUSTER_SPAWN_PROCESS_GROUP;
+        if (w->cgroup) {
+                options.flags |= MUSTER_SPAWN_SET_CGROUP;
+                options.cgroup_fd = cgroup_fd(w->cgroup);
+                r = muster_spawn(/* event= */ NULL, &options, on_exit_of_child, w, &w->child);
+                if (r >= 0)
+                        return r;
+                /* It may be the group and not the program; without one it is tried as everywhere else. */
+                w->cgroup = cgroup_free(w->cgroup);
+                options.flags &= ~MUSTER_SPAWN_SET_CGROUP;
+        }
         return muster_spawn(/* event= */ NULL, &options, on_exit_of_child, w, &w->child);
+}
+
+/* What a worker can do without. */
+static void worker_add_extras(Worker *w) {
+        const WorkerEnvironment *e = w->environment;
+        int r;
+
+        if (e->notify) {
+                r = notify_inbox_new(e->notify, w->slot, &w->inbox);
+                if (r < 0)
+                        log_warning_errno(r, "Failed to make a NOTIFY_SOCKET for worker %u: %m", w->slot);
+        }
+        if (e->cgroups) {
+                r = cgroup_new(e->cgroups, w->slot, &w->cgroup);
+                if (r < 0)
+                        log_warning_errno(r, "Failed to make a control group for worker %u: %m", w->slot);
+        }
 }
 
 static uint32_t random_number(void) {
@@ -194,6 +227,7 @@ int worker_start(const WorkerEnvironment *environment, const Config *config, uns
         };
         list_init(&w->node);
         worker_init(w, config);
+        worker_add_extras(w);
         board_cell_reset(w->cell);
 
         snprintf(mark, sizeof(mark), WORKER_ENV_ID "=%d.%u.%" PRIu64, getpid(), slot, w->started_usec);
@@ -205,6 +239,7 @@ int worker_start(const WorkerEnvironment *environment, const Config *config, uns
                 .socket_names = environment->listeners->names,
                 .board_cell = cell_index,
                 .mark = mark,
+                .notify_socket = w->inbox ? notify_inbox_get_path(w->inbox) : NULL,
                 .watchdog_usec = w->watchdog_usec,
                 .max_requests = limit_with_jitter(config->workers_max_requests,
                                 config->workers_jitter_percent, random_number()),
@@ -286,6 +321,8 @@ void worker_kill(Worker *w, WorkerKill why) {
 }
 
 void worker_kill_rest(Worker *w) {
+        if (w->cgroup)
+                (void) cgroup_kill(w->cgroup);
         (void) muster_child_kill_group(w->child, SIGKILL);
 }
 
@@ -342,6 +379,12 @@ const char *worker_exit_to_string(const Worker *w, char buf[static WORKER_EXIT_S
                 break;
         }
 
+        if (!*reason && w->error > 0)
+                snprintf(reason, sizeof(reason), "%s", strerror(w->error));
+        if (w->out_of_memory) {
+                snprintf(buf, WORKER_EXIT_STRING_MAX, "was killed for want of memory (by the OOM killer)");
+                return buf;
+        }
         if (w->exit_code == CLD_EXITED) {
                 snprintf(buf, WORKER_EXIT_STRING_MAX, "exited with status %d%s%s", w->exit_status,
                                 *reason ? ": " : "", reason);

@@ -12,9 +12,11 @@
 
 #include "basic/list.h"
 #include "board/board.h"
+#include "master/cgroup.h"
 #include "master/config.h"
 #include "master/health-policy.h"
 #include "master/listener.h"
+#include "master/notify-inbox.h"
 
 typedef enum WorkerState {
         WORKER_STARTING, /* executed, not ready yet */
@@ -67,7 +69,9 @@ typedef struct WorkerHandlers {
         void (*stops)(Worker *w, void *userdata);
         /* Its start or its stop may take @usec from now. */
         void (*extends)(Worker *w, uint64_t usec, void *userdata);
-        /* It has something new to say: w->status. */
+        /* It says of itself that it hangs. */
+        void (*hangs)(Worker *w, void *userdata);
+        /* It has something new to say: w->status or w->reloading. */
         void (*status)(Worker *w, void *userdata);
         /* Once, after the process was reaped and the state is WORKER_EXITED. The handler frees the worker.
          */
@@ -80,6 +84,8 @@ typedef struct WorkerEnvironment {
         const char *app;
         const Listeners *listeners;
         Board *board;
+        NotifyDirectory *notify; /* NULL: workers have no NOTIFY_SOCKET */
+        Cgroups *cgroups;        /* NULL: and no control groups of their own */
         WorkerHandlers handlers;
         void *userdata;
 } WorkerEnvironment;
@@ -99,12 +105,18 @@ struct Worker {
         WorkerKill kill;
         char reason[WORKER_TEXT_MAX]; /* of its leaving, in its own words or ours; "": none given */
         char status[WORKER_TEXT_MAX]; /* what it said last about itself; "": nothing */
-        int exit_code;                /* CLD_… */
+        bool reloading;               /* as it says itself: RELOADING=1 (sd_notify(3)) */
+        int error;                    /* ERRNO=, likewise; 0: none */
+
+        int exit_code; /* CLD_… */
         int exit_status;
         struct rusage usage; /* once it has ended; zero: not known */
+        bool out_of_memory;  /* the OOM killer took it */
 
         const WorkerEnvironment *environment; /* borrowed */
         struct muster_child *child;
+        NotifyInbox *inbox;        /* NULL: none */
+        Cgroup *cgroup;            /* NULL: none */
         sd_event_source *deadline; /* of the start, the retirement or the abortion; NULL: there is none */
         uint64_t deadline_usec;
         uint64_t start_timeout_usec;
@@ -112,8 +124,10 @@ struct Worker {
 
         uint64_t watchdog_usec;    /* 0: none */
         Heartbeat heartbeat;       /* of a native worker */
+        uint64_t alive_usec;       /* when another one last said WATCHDOG=1; 0: it never has */
         uint64_t max_memory_bytes; /* these with their jitter; 0: no limit */
         uint64_t max_age_usec;
+        bool memory_is_watched; /* by its control group, so that nobody has to look */
 };
 
 /* Starts the process. @cell_index is a free cell of the board, given back by the caller after worker_free().
@@ -156,7 +170,8 @@ void worker_abort(Worker *w);
 /* Ends it at once. */
 void worker_kill(Worker *w, WorkerKill why);
 
-/* Kills what is left of its process group; in the exit handler, before it is freed. */
+/* Kills what is left of its control group, or of its process group; in the exit handler, before it is freed.
+ */
 void worker_kill_rest(Worker *w);
 
 WorkerId worker_get_id(const Worker *w);

@@ -75,6 +75,7 @@ def test_descriptors(ready, stray):
     leaks, even of what was open in the master without O_CLOEXEC."""
     m = ready(sockets=None, stray=stray)
     sock = m.socket_list[0][1]
+    channels = set()
     for worker in m.worker_processes():
         fds = worker.fds()
         assert fds.pop(0) == "/dev/null"
@@ -82,6 +83,9 @@ def test_descriptors(ready, stray):
         assert fds.pop(3) == f"socket:[{inode(sock)}]"
         assert fds.pop(4) == "/memfd:muster-board (deleted)"
         assert fds.pop(5) == "anon_inode:[eventfd]"
+        channel = fds.pop(6)
+        assert channel.startswith("socket:") and channel not in channels, "each has a channel of its own"
+        channels.add(channel)
         own = sorted(fds.values())
         assert len(own) == len(set(own))
         assert {"anon_inode:[eventpoll]", str(m.site)} <= set(own)
@@ -98,12 +102,15 @@ def test_replacement_gets_the_same(ready):
     m.wait_status("1/1 workers ready, 0 connections, generation 1")
     (new,) = m.worker_processes()
     assert new.pid != old.pid
-    assert new.fds() == before
+    after = new.fds()
+    assert after.pop(6) != before.pop(6), "the channel is its own"
+    assert after == before
 
 
 def test_environment(ready):
-    """Its identity; the master's own environment; none of what systemd said to the master alone."""
+    """Its identity; the master's own environment; a NOTIFY_SOCKET of its own and none of what systemd said to the master."""
     m = ready(environment={"TEST_KEPT": "yes", "MAINPID": "1", "MANAGERPID": "1"}, watchdog_usec=60_000_000)
+    notify_sockets = set()
     for worker in m.worker_processes():
         env = worker.environment()
         assert env["MUSTER_APP"] == "web"
@@ -112,7 +119,11 @@ def test_environment(ready):
         assert env["LISTEN_FDS"] == "1"
         assert env["LISTEN_FDNAMES"] == "http"
         assert env["TEST_KEPT"] == "yes"
-        for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "MAINPID", "MANAGERPID"):
+        assert env["WATCHDOG_USEC"] == "10000000"
+        assert env["NOTIFY_SOCKET"] not in (*notify_sockets, m.env["NOTIFY_SOCKET"])
+        notify_sockets.add(env["NOTIFY_SOCKET"])
+        assert pathlib.Path(env["NOTIFY_SOCKET"]).is_socket()
+        for name in ("WATCHDOG_PID", "MAINPID", "MANAGERPID"):
             assert name not in env
 
 

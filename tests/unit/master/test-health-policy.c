@@ -43,67 +43,86 @@ static void test_spread(void **state) {
         assert_true(highest - lowest > 800);
 }
 
-/* A worker that answers each probe is well for ever; one that stops hangs after the watchdog time. */
+/* A worker that beats by itself is never probed, one that does not is, and is well for ever if it answers.
+ */
 static void test_heartbeat(void **state) {
         Heartbeat h = { 0 };
-        uint64_t now = 100 * SEC, beats = 0;
+        uint64_t now = 100 * SEC, beats = 1;
+        unsigned probes = 0;
 
         for (int i = 0; i < 1000; i++, now += 5 * SEC)
-                assert_int_equal(heartbeat_look(&h, beats++, now, 10 * SEC, false), HEARTBEAT_PROBE);
+                assert_int_equal(heartbeat_look(&h, beats++, now, 10 * SEC, false), HEARTBEAT_WELL);
+        for (int i = 0; i < 1000; i++, now += 5 * SEC) {
+                HeartbeatVerdict v = heartbeat_look(&h, beats, now, 10 * SEC, false);
 
-        now -= 5 * SEC; /* the last probe, which nothing answers */
-        beats--;
-        assert_int_equal(heartbeat_look(&h, beats, now + 5 * SEC, 10 * SEC, false), HEARTBEAT_WAITING);
-        assert_int_equal(heartbeat_look(&h, beats, now + 10 * SEC - 1, 10 * SEC, false), HEARTBEAT_WAITING);
-        assert_int_equal(heartbeat_look(&h, beats, now + 10 * SEC, 10 * SEC, false), HEARTBEAT_HANGS);
+                assert_int_not_equal(v, HEARTBEAT_HANGS);
+                if (v == HEARTBEAT_PROBE) {
+                        beats++;
+                        probes++;
+                }
+        }
+        assert_in_range(probes, 499, 501); /* an idle worker is woken up once in the watchdog time */
+}
+
+/* It hangs when a probe was not answered for the watchdog time, and not a microsecond earlier. */
+static void test_hangs(void **state) {
+        Heartbeat h = { 0 };
+
+        assert_int_equal(heartbeat_look(&h, 7, 0, 10 * SEC, false), HEARTBEAT_WELL);
+        assert_int_equal(heartbeat_look(&h, 7, 5 * SEC - 1, 10 * SEC, false), HEARTBEAT_WELL);
+        assert_int_equal(heartbeat_look(&h, 7, 5 * SEC, 10 * SEC, false), HEARTBEAT_PROBE);
+        assert_int_equal(heartbeat_look(&h, 7, 15 * SEC - 1, 10 * SEC, false), HEARTBEAT_WELL);
+        assert_int_equal(heartbeat_look(&h, 7, 15 * SEC, 10 * SEC, false), HEARTBEAT_HANGS);
 }
 
 /* An answer in the last moment counts. */
 static void test_late_answer(void **state) {
         Heartbeat h = { 0 };
 
-        assert_int_equal(heartbeat_look(&h, 7, 0, 10 * SEC, false), HEARTBEAT_PROBE);
-        assert_int_equal(heartbeat_look(&h, 7, 5 * SEC, 10 * SEC, false), HEARTBEAT_WAITING);
-        assert_int_equal(heartbeat_look(&h, 8, 10 * SEC, 10 * SEC, false), HEARTBEAT_PROBE);
-        assert_int_equal(heartbeat_look(&h, 8, 15 * SEC, 10 * SEC, false), HEARTBEAT_WAITING);
+        (void) heartbeat_look(&h, 7, 0, 10 * SEC, false);
+        assert_int_equal(heartbeat_look(&h, 7, 5 * SEC, 10 * SEC, false), HEARTBEAT_PROBE);
+        assert_int_equal(heartbeat_look(&h, 8, 15 * SEC, 10 * SEC, false), HEARTBEAT_WELL);
+        assert_int_equal(heartbeat_look(&h, 8, 20 * SEC, 10 * SEC, false), HEARTBEAT_PROBE);
 }
 
 /* When it was the master that stood still, nobody is accused: the time begins anew. */
 static void test_master_was_late(void **state) {
         Heartbeat h = { 0 };
 
-        assert_int_equal(heartbeat_look(&h, 7, 0, 10 * SEC, false), HEARTBEAT_PROBE);
-        assert_int_equal(heartbeat_look(&h, 7, 60 * SEC, 10 * SEC, true), HEARTBEAT_WAITING);
-        assert_int_equal(heartbeat_look(&h, 7, 65 * SEC, 10 * SEC, false), HEARTBEAT_WAITING);
+        (void) heartbeat_look(&h, 7, 0, 10 * SEC, false);
+        assert_int_equal(heartbeat_look(&h, 7, 5 * SEC, 10 * SEC, false), HEARTBEAT_PROBE);
+        assert_int_equal(heartbeat_look(&h, 7, 60 * SEC, 10 * SEC, true), HEARTBEAT_WELL);
+        assert_int_equal(heartbeat_look(&h, 7, 70 * SEC - 1, 10 * SEC, false), HEARTBEAT_WELL);
         assert_int_equal(heartbeat_look(&h, 7, 70 * SEC, 10 * SEC, false), HEARTBEAT_HANGS);
 }
 
 /* Random histories: nobody is accused who has beaten within the watchdog time after a probe, and everybody
- * is who has not, at the next look. */
+ * is who has not beaten for three times that, whenever in it the looks are. */
 static void test_random_histories(void **state) {
         srand48(3);
         for (int i = 0; i < 5000; i++) {
-                uint64_t watchdog = SEC + (uint64_t) lrand48() % (20 * SEC), now = 0, beats = 0, asked = 0;
-                bool open = false; /* asked and not answered */
+                uint64_t watchdog = SEC + (uint64_t) lrand48() % (20 * SEC), now = SEC, beats = 1;
+                uint64_t beaten = now, probed = 0;
                 Heartbeat h = { 0 };
 
                 for (int look = 0; look < 100; look++) {
-                        bool answered = lrand48() % 3 != 0;
-                        HeartbeatVerdict v;
-
-                        now += watchdog / 2;
-                        if (answered)
+                        if (lrand48() % 4 == 0) {
                                 beats++;
-                        v = heartbeat_look(&h, beats, now, watchdog, false);
-                        if (answered || !open) {
-                                assert_int_equal(v, HEARTBEAT_PROBE);
-                                open = true;
-                                asked = now;
-                        } else if (now - asked >= watchdog) {
-                                assert_int_equal(v, HEARTBEAT_HANGS);
+                                beaten = now;
+                        }
+                        now += (uint64_t) lrand48() % (watchdog / 2);
+                        switch (heartbeat_look(&h, beats, now, watchdog, false)) {
+                        case HEARTBEAT_PROBE:
+                                probed = now;
                                 break;
-                        } else
-                                assert_int_equal(v, HEARTBEAT_WAITING);
+                        case HEARTBEAT_HANGS:
+                                assert_true(probed > beaten && now - probed >= watchdog);
+                                look = 100;
+                                break;
+                        case HEARTBEAT_WELL:
+                                assert_true(now - beaten <= 3 * watchdog);
+                                break;
+                        }
                 }
         }
 }
@@ -131,6 +150,7 @@ int main(void) {
                 cmocka_unit_test(test_jitter),
                 cmocka_unit_test(test_spread),
                 cmocka_unit_test(test_heartbeat),
+                cmocka_unit_test(test_hangs),
                 cmocka_unit_test(test_late_answer),
                 cmocka_unit_test(test_master_was_late),
                 cmocka_unit_test(test_random_histories),
