@@ -16,14 +16,20 @@
 /* Leaves the text for the user and returns the outcome. */
 #define invalid(ret_error, ...) text_outcome(LISTENERS_INVALID, ret_error, __VA_ARGS__)
 
+static void listener_done(Listener *l) {
+        safe_close(l->fd);
+        if (l->unlink_path)
+                (void) unlink(l->unlink_path);
+        free(l->unlink_path);
+        free(l->name);
+}
+
 void listeners_done(Listeners *l) {
-        for (size_t i = 0; i < l->n; i++) {
-                safe_close(l->items[i].fd);
-                if (l->items[i].unlink_path)
-                        (void) unlink(l->items[i].unlink_path);
-                free(l->items[i].unlink_path);
-                free(l->items[i].name);
-        }
+        for (size_t i = 0; i < l->n; i++)
+                listener_done(l->items + i);
+        if (l->control)
+                listener_done(l->control);
+        free(l->control);
         free(l->items);
         free(l->names);
         *l = (Listeners){ .n = 0 };
@@ -210,6 +216,37 @@ static int open_from_config(Listeners *l, const Config *c, char **ret_error) {
         return 0;
 }
 
+/* Whoever reaches the control socket commands the app: the mode of a file says who that is, and nothing does
+ * so for a port. */
+static int set_control_aside(Listeners *l, char **ret_error) {
+        for (size_t i = 0; i < l->n;) {
+                Listener *item = l->items + i;
+
+                if (strcmp(item->name, LISTENER_CONTROL) != 0) {
+                        i++;
+                        continue;
+                }
+                if (l->control)
+                        return invalid(ret_error, "found two sockets called \"" LISTENER_CONTROL
+                                                  "\", expected one at most");
+                if (item->address.sockaddr.any.sa_family != AF_UNIX)
+                        return invalid(ret_error, "the socket \"" LISTENER_CONTROL
+                                                  "\": found a TCP port, expected a unix socket, "
+                                                  "whose mode says who may command the app");
+                l->control = malloc(sizeof(*item));
+                if (!l->control)
+                        return -ENOMEM;
+                *l->control = *item;
+                memmove(item, item + 1, (--l->n - i) * sizeof(*item));
+        }
+        if (l->n == 0)
+                return invalid(ret_error,
+                                "found no socket but the one called \"" LISTENER_CONTROL
+                                "\", expected one to serve: "
+                                "start the app's .socket unit too, or give it another FileDescriptorName=");
+        return 0;
+}
+
 static int join_names(Listeners *l) {
         size_t size = 1;
         char *p;
@@ -233,8 +270,14 @@ int listeners_open(Listeners *l, const Config *config, char **ret_error) {
         if (r == 0 && l->n == 0)
                 r = open_from_config(l, config, ret_error);
         if (r == 0)
+                r = set_control_aside(l, ret_error);
+        if (r == 0)
                 r = join_names(l);
         if (r != 0)
                 listeners_done(l);
         return r;
+}
+
+int listeners_take_control(Listeners *l) {
+        return l->control && l->control->fd >= 0 ? TAKE_FD(l->control->fd) : -ENOENT;
 }

@@ -19,15 +19,24 @@ typedef struct Listener {
 typedef struct Listeners {
         Listener *items;
         size_t n;
-        char *names; /* all of them, joined by ':', as LISTEN_FDNAMES wants it */
+        char *names;       /* all of them, joined by ':', as LISTEN_FDNAMES wants it */
+        Listener *control; /* never among the items, so that no worker gets it; NULL: there is none */
 } Listeners;
+
+/* The name by which the control socket is known. */
+#define LISTENER_CONTROL "control"
 
 /* There is no usable socket: an outcome for the caller to report. */
 #define LISTENERS_INVALID 1
 
 /* Takes the sockets from systemd (activation.h), else binds those in @config. Sets O_NONBLOCK
- * and O_CLOEXEC whatever the unit said. Returns 0; LISTENERS_INVALID with a text for the user in @ret_error;
+ * and O_CLOEXEC whatever the unit said. The one called "control", a unix socket, is set aside; without any
+ * other there is nothing to serve. Returns 0; LISTENERS_INVALID with a text for the user in @ret_error;
  * or -ENOMEM. */
 int listeners_open(Listeners *l, const Config *config, char **ret_error);
+
+/* Hands the descriptor of the control socket over, once. -ENOENT: there is none. A path that we bound
+ * ourselves goes with listeners_done() all the same. */
+int listeners_take_control(Listeners *l);
 
 void listeners_done(Listeners *l);

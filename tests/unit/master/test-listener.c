@@ -33,7 +33,14 @@ static struct Result {
         bool environment_left;
         bool path_left; /* after listeners_done() */
         in_port_t port;
+        int control;            /* what listeners_take_control() returned */
+        bool control_is_unix;   /* ... and that this is the one */
+        bool control_twice;     /* it could be taken again */
+        bool control_path_left; /* after listeners_done() */
 } * result;
+
+/* Where the control socket of a case is bound, if it is. */
+static char control_path[64];
 
 static int setup(void **state) {
         result = mmap(NULL, sizeof(*result), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -70,9 +77,20 @@ static void open_listeners(const Config *c) {
                 memcpy(&in6, &l.items[0].address.sockaddr, sizeof(in6));
                 result->port = ntohs(in6.sin6_port); /* in the same place as in sockaddr_in */
         }
+        result->control = listeners_take_control(&l);
+        if (result->control >= 0) {
+                Address a;
+
+                result->control_is_unix = address_of_socket(result->control, &a) == 0 &&
+                                          a.sockaddr.any.sa_family == AF_UNIX &&
+                                          fcntl(result->control, F_GETFD) == FD_CLOEXEC;
+                result->control_twice = listeners_take_control(&l) != -ENOENT;
+                close(result->control);
+        }
         result->environment_left = getenv("LISTEN_FDS") || getenv("LISTEN_PID") || getenv("LISTEN_FDNAMES");
         listeners_done(&l);
         result->path_left = c->n_listen > 0 && access(c->listen[0].address, F_OK) == 0;
+        result->control_path_left = *control_path && access(control_path, F_OK) == 0;
 }
 
 /* In a child: makes fds[i] descriptor 3 + i, tells so in the environment, and opens. */
@@ -360,6 +378,86 @@ static void test_reuse(void **state) {
         assert_int_equal(result->port, ntohs(in.sin_port));
 }
 
+/* Above the places to which run_from_systemd() moves them in another order. */
+static int moved_up(int fd) {
+        int high = fcntl(fd, F_DUPFD_CLOEXEC, 950);
+
+        assert_true(high >= 950);
+        close(fd);
+        return high;
+}
+
+/* The socket called "control" is for the master alone, wherever it comes in the list. */
+static void test_control(void **state) {
+        static const char *const names[] = { "control:http:https", "http:control:https",
+                "http:https:control" };
+        char path[64];
+
+        snprintf(path, sizeof(path), "%s/control", dir);
+        _cleanup_close_ int a = moved_up(listening(AF_INET, NULL));
+        _cleanup_close_ int b = moved_up(listening(AF_INET6, NULL));
+        _cleanup_close_ int control = moved_up(listening(AF_UNIX, path));
+        unlink(path);
+        for (size_t i = 0; i < ELEMENTSOF(names); i++) {
+                int fds[3] = { a, b }, n = 0;
+
+                for (size_t k = 0; k < 3; k++)
+                        fds[k] = k == i ? control : n++ == 0 ? a : b;
+                run_from_systemd(fds, 3, names[i]);
+                assert_int_equal(result->r, 0);
+                assert_int_equal(result->n, 2);
+                assert_string_equal(result->names, "http:https");
+                assert_int_equal(strncmp(result->addresses[0], "0.0.0.0:", 8), 0);
+                assert_int_equal(strncmp(result->addresses[1], "[::]:", 5), 0);
+                assert_true(result->control >= 0 && result->control_is_unix);
+                assert_false(result->control_twice);
+        }
+
+        run_from_systemd((int[]){ a, b }, 2, "http:https");
+        assert_int_equal(result->n, 2);
+        assert_int_equal(result->control, -ENOENT);
+}
+
+/* Alone it serves nobody; two, or one that anybody can reach, are refused. */
+static void test_control_refused(void **state) {
+        char path[64];
+
+        snprintf(path, sizeof(path), "%s/control", dir);
+        _cleanup_close_ int in = listening(AF_INET, NULL);
+        _cleanup_close_ int control = listening(AF_UNIX, path);
+        unlink(path);
+
+        run_from_systemd((int[]){ control }, 1, "control");
+        assert_int_equal(result->r, LISTENERS_INVALID);
+        assert_string_equal(result->error,
+                        "found no socket but the one called \"control\", expected one to serve: start the app's .socket "
+                        "unit too, or give it another FileDescriptorName=");
+        run_from_systemd((int[]){ in, control, control }, 3, "http:control:control");
+        assert_int_equal(result->r, LISTENERS_INVALID);
+        assert_string_equal(result->error, "found two sockets called \"control\", expected one at most");
+        run_from_systemd((int[]){ in, in }, 2, "http:control");
+        assert_int_equal(result->r, LISTENERS_INVALID);
+        assert_string_equal(result->error,
+                        "the socket \"control\": found a TCP port, expected a unix socket, whose mode says who may "
+                        "command the app");
+}
+
+/* Without systemd it is bound like the others, and its file goes with us although the socket was taken. */
+static void test_control_bound(void **state) {
+        ListenConfig listen[] = {
+                { (char *) "127.0.0.1:0", (char *) "http", 1 },
+                { control_path, (char *) "control", 2 },
+        };
+
+        snprintf(control_path, sizeof(control_path), "%s/control", dir);
+        run_from_config(listen, ELEMENTSOF(listen));
+        assert_int_equal(result->r, 0);
+        assert_string_equal(result->names, "http");
+        assert_true(result->control >= 0 && result->control_is_unix);
+        assert_false(result->control_path_left);
+        control_path[0] = '\0';
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_taken_over),
@@ -373,6 +471,9 @@ int main(void) {
                 cmocka_unit_test(test_stale_path),
                 cmocka_unit_test(test_busy_port),
                 cmocka_unit_test(test_reuse),
+                cmocka_unit_test(test_control),
+                cmocka_unit_test(test_control_refused),
+                cmocka_unit_test(test_control_bound),
         };
 
         return cmocka_run_group_tests(tests, setup, teardown);
