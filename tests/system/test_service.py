@@ -150,8 +150,8 @@ def test_exposure(served):
 
 def test_units_verify(machine):
     """systemd has nothing to say against the units."""
-    done = machine.run('systemd-analyze', 'verify', '--man=no', 'muster.socket', 'muster.service',
-                       'muster@web.socket', 'muster@web.service')
+    done = machine.run('systemd-analyze', 'verify', '--man=no', 'muster.socket', 'muster.service', 'muster-control.socket',
+                       'muster@web.socket', 'muster@web.service', 'muster-control@web.socket')
     assert 'muster' not in done.stdout, done.stdout
 
 
