@@ -17,10 +17,12 @@ ALLOWED = {
     "exec": {"exec", "basic"},
     "master": {"master", "basic", "board", "ipc", "muster"},
     "worker": {"worker", "basic", "board", "http", "twin", "exec", "muster"},
-    "admin": {"admin", "basic", "board", "muster"},
+    "admin": {"admin", "basic", "board", "http", "muster"},
     "cli": {"cli", "basic", "muster"},
 }
 GENERATED = {"build-config.h"}
+# of one layer for another: these headers alone
+ONLY = {("admin", "http"): {"http/parser.h", "http/chars.h"}}
 
 
 def check_file(path):
@@ -43,6 +45,8 @@ def check_file(path):
                 yield f"{where}: {name} is included without its folder"
         elif layer not in ALLOWED[folder]:
             yield f"{where}: {folder} may not include {name}; allowed: {', '.join(sorted(ALLOWED[folder]))}"
+        elif name not in ONLY.get((folder, layer), {name}):
+            yield f"{where}: {folder} may not include {name}; allowed of {layer}: {', '.join(sorted(ONLY[folder, layer]))}"
         if name.endswith(".c"):
             yield f"{where}: a .c file is included: {name}"
     own = path.with_suffix(".h")
