@@ -69,7 +69,7 @@ static _printf_(3, 4) int append(char **strv, size_t *n, const char *format, ...
         return 0;
 }
 
-static bool is_private(const char *variable) {
+bool command_is_private(const char *variable) {
         size_t n = strcspn(variable, "=");
 
         for (size_t i = 0; i < ELEMENTSOF(private_variables); i++)
@@ -90,7 +90,7 @@ static int make_environment(Command *c, const CommandIdentity *id) {
 
         n = 0;
         for (char **e = environ; *e && r >= 0; e++)
-                if (!is_private(*e))
+                if (!command_is_private(*e))
                         r = append(c->env, &n, "%s", *e);
         if (r < 0 || append(c->env, &n, "MUSTER_MASTER_PID=%d", getpid()) < 0 ||
                         append(c->env, &n, "MUSTER_APP=%s", id->app) < 0 ||
@@ -110,8 +110,7 @@ static int make_environment(Command *c, const CommandIdentity *id) {
         return 0;
 }
 
-/* Where the internal programs are; tests run them from the build tree. */
-static const char *libexec_dir(void) {
+const char *command_libexec_dir(void) {
         const char *e = getenv("MUSTER_LIBEXECDIR");
 
         return e && *e ? e : LIBEXECDIR;
@@ -122,7 +121,7 @@ static int make_static(Command *c, const Config *cf, const CommandIdentity *id) 
         char head[SIZE_STRING_MAX];
         size_t n = 0;
 
-        if (asprintf(&c->program, "%s/muster-worker", libexec_dir()) < 0) {
+        if (asprintf(&c->program, "%s/muster-worker", command_libexec_dir()) < 0) {
                 c->program = NULL;
                 return -ENOMEM;
         }
