@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -23,18 +24,25 @@ size_t text_utf8_sequence(const unsigned char *p, size_t n) {
         return length;
 }
 
+/* The control characters beyond ASCII: to a terminal U+009B is what ESC [ is. */
+static bool is_c1(const unsigned char *sequence) {
+        return sequence[0] == 0xC2 && sequence[1] < 0xA0;
+}
+
 void text_make_printable(char *s) {
         size_t length = strlen(s);
 
         for (size_t i = 0; i < length;) {
-                size_t n = text_utf8_sequence((const unsigned char *) s + i, length - i);
-                if (n > 0) {
+                const unsigned char *p = (const unsigned char *) s + i;
+                size_t n = text_utf8_sequence(p, length - i);
+
+                if (n > 0 && !is_c1(p)) {
                         i += n;
                         continue;
                 }
-                if (s[i] < 0x20 || s[i] > 0x7E)
-                        s[i] = '?';
-                i++;
+                for (n = MAX(n, (size_t) 1); n > 0; n--, i++)
+                        if (s[i] < 0x20 || s[i] > 0x7E)
+                                s[i] = '?';
         }
 }
 

@@ -11,9 +11,9 @@
  * is none (RFC 3629, section 4). */
 size_t text_utf8_sequence(const unsigned char *p, size_t n);
 
-/* Replaces, in place, every byte that is neither printable ASCII nor part of a well-formed UTF-8 sequence by
- * '?'. So there is no control character left that could begin a new line or speak to a terminal, and no
- * broken sequence for which systemd would refuse a whole message. */
+/* Replaces, in place, every byte that is neither printable ASCII nor part of a well-formed UTF-8 sequence,
+ * and the sequences of U+0080 to U+009F, by '?'. So there is no control character left that could begin a
+ * new line or speak to a terminal, and no broken sequence for which systemd would refuse a whole message. */
 void text_make_printable(char *s);
 
 /* Puts a message for the user into a fresh string at @ret_text and returns @outcome, the positive number by

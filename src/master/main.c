@@ -12,6 +12,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "basic/app-name.h"
 #include "basic/log.h"
 #include "build-config.h"
 #include "master/config.h"
@@ -21,8 +22,6 @@
 #include "master/notify.h"
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
-
-#define APP_NAME_MAX 64
 
 static bool arg_check;
 static bool arg_detach;
@@ -42,13 +41,6 @@ static void print_help(void) {
                "  -h --help          print this text\n"
                "     --version       print the version\n\n"
                "See musterd(8) and muster.conf(5).\n");
-}
-
-/* An app's name becomes part of paths, unit names and journal fields. */
-static bool app_name_is_valid(const char *s) {
-        size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:-");
-
-        return n > 0 && n <= APP_NAME_MAX && !s[n] && s[0] != '.' && s[0] != '-';
 }
 
 static bool is_file(const char *s) {

@@ -25,7 +25,7 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 CACHE = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache') / 'muster-tests'
 
 # What a machine has on it: what the package depends on, and what the tests use.
-RUN_PACKAGES = ['systemd', 'systemd-sysv', 'dbus', 'iproute2', 'procps', 'curl', 'rpm']
+RUN_PACKAGES = ['systemd', 'systemd-sysv', 'dbus', 'iproute2', 'procps', 'curl', 'rpm', 'libjansson4']
 SUITES = {
     'bookworm': RUN_PACKAGES + ['libconfig9'],
     'trixie': RUN_PACKAGES + ['libconfig11'],

@@ -40,6 +40,17 @@ static void test_replaced(void **state) {
         check("\x80\xFF", "??");
 }
 
+/* The control characters beyond ASCII speak to a terminal too, and only they go. */
+static void test_c1(void **state) {
+        check("a\xc2\x9b"
+              "31mb",
+                        "a??31mb");
+        check("\xc2\x80", "??");
+        check("\xc2\x9f", "??");
+        check("\xc2\xa0\xc2\xbf", "\xc2\xa0\xc2\xbf");
+        check("\xc3\x9b\xe2\x82\x9b", "\xc3\x9b\xe2\x82\x9b");
+}
+
 /* Random bytes: the length stays, the result is clean, and cleaning it again changes nothing. */
 static void test_random(void **state) {
         srand48(1);
@@ -64,6 +75,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_kept),
                 cmocka_unit_test(test_replaced),
+                cmocka_unit_test(test_c1),
                 cmocka_unit_test(test_random),
         };
 
