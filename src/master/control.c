@@ -305,7 +305,7 @@ static void on_child_exit(muster_child *child, int code, int status, void *userd
         if (well && lived_usec >= TOO_SOON_USEC)
                 c->restart = (Restart){ .early_deaths = 0 };
         else
-                delay_usec = restart_after_death(&c->restart, &restart_policy, lived_usec);
+                delay_usec = restart_after_death(&c->restart, &restart_policy, clock_now_usec(), lived_usec);
         control_resume(c, delay_usec);
 }
 
@@ -409,7 +409,7 @@ static int on_connection(sd_event_source *source, int fd, uint32_t revents, void
         /* From now on muster-admin accepts, and this would be a busy loop. */
         (void) sd_event_source_set_enabled(c->listen, SD_EVENT_OFF);
         if (control_start(c) < 0)
-                control_resume(c, restart_after_death(&c->restart, &restart_policy, 0));
+                control_resume(c, restart_after_death(&c->restart, &restart_policy, clock_now_usec(), 0));
         return 0;
 }
 

@@ -10,6 +10,7 @@
 #include "basic/list.h"
 #include "basic/restart.h"
 #include "board/board.h"
+#include "master/control.h"
 #include "master/exits.h"
 #include "master/health-policy.h"
 #include "master/manager.h"
@@ -48,6 +49,8 @@ struct Manager {
         List workers;      /* all of them, in whatever state */
         bool cell_used[BOARD_CELLS];
         Orphans *orphans; /* what they leave behind */
+        Control *control; /* NULL: nobody can ask for anything */
+        bool finishing;   /* the last worker is gone */
         Exits exits;
 
         /* The generation coming up. */
@@ -55,8 +58,8 @@ struct Manager {
         uint64_t next_generation;
         Reload reload;
         sd_event_source *soak;
-        List reload_waiters; /* for the end of the reload under way */
-        List reload_queue;   /* for that of the one after it */
+        List reload_waiters; /* who has asked for the one under way */
+        List reload_queue;   /* and for the one after it */
         bool reload_again;   /* there is to be one after it */
 
         Listeners listeners;
@@ -104,12 +107,20 @@ unsigned manager_wanted_workers(const Config *c);
 /* Begins a reload, or has one follow the one under way. */
 void reload_request(Manager *m);
 
+/* The same for somebody who waits for its outcome. */
+void reload_request_by(Manager *m, ControlRequest *request);
+
 /* A worker of the generation coming up is ready, or has ended or wants to, for m->failure. */
 void reload_on_ready(Manager *m);
 void reload_on_lost(Manager *m);
 
 /* There will be none, as the master stops; whoever waits is told. */
 void reload_cancel(Manager *m);
+
+/* commands.c */
+
+/* Takes the control socket, if there is one, from the listeners. Returns 0 or a negative errno. */
+int commands_init(Manager *m);
 
 /* health.c */
 

@@ -287,8 +287,24 @@ static void on_orphans_gone(void *userdata) {
         (void) sd_event_exit(m->event, m->exit_status);
 }
 
+static pid_t companion_pid(void *userdata) {
+        const Manager *m = userdata;
+
+        return m->control ? control_get_pid(m->control) : 0;
+}
+
+static void on_control_stopped(void *userdata) {
+        const Manager *m = userdata;
+
+        orphans_finish(m->orphans);
+}
+
+/* Children first: workers, muster-admin, what was left behind; the master last. */
 static void manager_check_finished(Manager *m) {
-        if (m->state == MANAGER_STOPPING && list_empty(&m->workers))
+        if (m->state != MANAGER_STOPPING || !list_empty(&m->workers) || m->finishing)
+                return;
+        m->finishing = true;
+        if (!m->control || control_stop(m->control, on_control_stopped) < 0)
                 orphans_finish(m->orphans);
 }
 
@@ -449,6 +465,8 @@ Manager *manager_free(Manager *m) {
         sd_event_source_disable_unref(m->soak);
         sd_event_source_disable_unref(m->bell);
         sd_event_source_disable_unref(m->tick);
+        reload_cancel(m);
+        control_free(m->control);
         orphans_free(m->orphans);
         notify_directory_free(m->environment.notify);
         cgroups_free(m->environment.cgroups);
@@ -500,6 +518,8 @@ int manager_new(const char *app, Config *config, Listeners *listeners, Manager *
                 .board = BOARD_NULL,
         };
         list_init(&m->workers);
+        list_init(&m->reload_waiters);
+        list_init(&m->reload_queue);
 
         r = manager_prepare(m);
         if (r < 0)
@@ -508,6 +528,9 @@ int manager_new(const char *app, Config *config, Listeners *listeners, Manager *
         m->config = config;
         m->listeners = *listeners;
         *listeners = (Listeners){ .n = 0 };
+        r = commands_init(m);
+        if (r < 0)
+                return log_error_errno(r, "Failed to take the control socket: %m");
         *ret = TAKE_PTR(m);
         return 0;
 }
@@ -526,6 +549,8 @@ static int manager_open_loop(Manager *m) {
                         return r;
         }
         r = orphans_attach(m->orphans, m->event);
+        if (r >= 0 && m->control)
+                r = control_attach(m->control, m->event);
         return r < 0 ? r : manager_add_sources(m);
 }
 
@@ -558,7 +583,7 @@ int manager_run(Manager *m) {
         int first, r;
 
         log_set_generation(m->generation);
-        r = orphans_new(&m->workers, on_orphans_gone, m, &m->orphans);
+        r = orphans_new(&m->workers, companion_pid, on_orphans_gone, m, &m->orphans);
         if (r < 0)
                 return log_oom();
 

@@ -68,6 +68,7 @@ struct Orphans {
 
         bool finishing;
         bool finished;
+        orphans_companion_t companion;
         orphans_finished_handler_t on_finished;
         void *userdata;
 
@@ -219,11 +220,13 @@ static bool find_group(const Orphans *o, pid_t pid, WorkerId *ret) {
         return false;
 }
 
-static bool is_worker(const Orphans *o, pid_t pid) {
+static bool is_orphan(const Orphans *o, pid_t pid) {
+        if (pid == o->companion(o->userdata))
+                return false;
         list_foreach (node, o->workers)
                 if (list_entry(node, Worker, node)->pid == pid)
-                        return true;
-        return false;
+                        return false;
+        return true;
 }
 
 static bool any_lives(const Orphans *o) {
@@ -340,7 +343,7 @@ static int update_items(Orphans *o, const pid_t *pids, size_t n, uint64_t now_us
                         old++;
                 if (old < o->n && o->items[old].pid == pids[i])
                         items[n_items++] = o->items[old];
-                else if (!is_worker(o, pids[i]))
+                else if (is_orphan(o, pids[i]))
                         items[n_items++] = (Orphan){ .pid = pids[i], .seen_usec = now_usec };
         }
         free(o->items);
@@ -504,7 +507,8 @@ static void prepare_sigchld(void) {
         (void) sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
-int orphans_new(const List *workers, orphans_finished_handler_t on_finished, void *userdata, Orphans **ret) {
+int orphans_new(const List *workers, orphans_companion_t companion, orphans_finished_handler_t on_finished,
+                void *userdata, Orphans **ret) {
         Orphans *o = calloc(1, sizeof(*o));
 
         if (!o)
@@ -512,6 +516,7 @@ int orphans_new(const List *workers, orphans_finished_handler_t on_finished, voi
         *o = (Orphans){
                 .master = getpid(),
                 .workers = workers,
+                .companion = companion,
                 .on_finished = on_finished,
                 .userdata = userdata,
         };

@@ -18,12 +18,17 @@
 
 typedef struct Orphans Orphans;
 
+/* A child that is neither worker nor orphan; 0: there is none. */
+typedef pid_t (*orphans_companion_t)(void *userdata);
+
 /* Called once after orphans_finish(), from the loop. */
 typedef void (*orphans_finished_handler_t)(void *userdata);
 
 /* Makes this process the subreaper and blocks SIGCHLD: before the first worker starts. @workers is the list
- * of all workers, borrowed; every child that is not in it is taken for an orphan. Returns 0 or -ENOMEM. */
-int orphans_new(const List *workers, orphans_finished_handler_t on_finished, void *userdata, Orphans **ret);
+ * of all workers, borrowed; every child that is not in it, nor the companion, is taken for an orphan.
+ * Returns 0 or -ENOMEM. */
+int orphans_new(const List *workers, orphans_companion_t companion, orphans_finished_handler_t on_finished,
+                void *userdata, Orphans **ret);
 
 /* Hears of orphans that end. Returns 0 or a negative errno. */
 int orphans_attach(Orphans *o, sd_event *event);

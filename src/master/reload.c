@@ -15,10 +15,27 @@
 #include "master/manager-internal.h"
 #include "master/notify.h"
 
+typedef struct Waiter {
+        List node;
+        ControlRequest *request;
+} Waiter;
+
 static void reload_go_on(Manager *m);
 
-/* Both ends: systemd is told, and what was asked for meanwhile begins. */
-static void reload_finished(Manager *m) {
+/* Tells those who wait; @code and @text as for control_request_finish(). */
+static void answer(List *waiters, const char *code, const char *text) {
+        while (!list_empty(waiters)) {
+                Waiter *w = list_entry(waiters->next, Waiter, node);
+
+                control_request_finish(w->request, code, text);
+                list_remove(&w->node);
+                free(w);
+        }
+}
+
+/* Both ends: systemd and who has asked are told, and what was asked for meanwhile begins. */
+static void reload_finished(Manager *m, const char *code, const char *text) {
+        answer(&m->reload_waiters, code, text);
         m->soak = sd_event_source_disable_unref(m->soak);
         m->next_config = config_free(m->next_config);
         manager_set_state(m, MANAGER_RUNNING);
@@ -30,6 +47,7 @@ static void reload_finished(Manager *m) {
 
 static void reload_commit(Manager *m) {
         unsigned n = m->reload.n_workers;
+        char result[96];
 
         config_free(m->config);
         m->config = TAKE_PTR(m->next_config);
@@ -45,7 +63,8 @@ static void reload_commit(Manager *m) {
                         "Generation %" PRIu64 " serves with %u worker%s.", m->generation, n,
                         n == 1 ? "" : "s");
         manager_config_changed(m);
-        reload_finished(m);
+        snprintf(result, sizeof(result), "{\"generation\":%" PRIu64 ",\"workers\":%u}", m->generation, n);
+        reload_finished(m, NULL, result);
 }
 
 /* m->failure says why. A new worker that served already finishes what it has. */
@@ -67,7 +86,7 @@ static void reload_roll_back(Manager *m, ReloadStep step) {
         log_event(LOG_ERR, (.message_id = MESSAGE_ID_RELOAD_FAILED),
                         "Reload failed, generation %" PRIu64 " goes on: %s", m->generation, why);
         log_debug("The reload had come to %s.", reload_step_to_string(step));
-        reload_finished(m);
+        reload_finished(m, "failed", why);
 }
 
 static int reload_read(Manager *m) {
@@ -169,6 +188,12 @@ void reload_request(Manager *m) {
                 return;
         }
         m->reload_again = false;
+        while (!list_empty(&m->reload_queue)) {
+                List *node = m->reload_queue.next;
+
+                list_remove(node);
+                list_append(&m->reload_waiters, node);
+        }
         manager_set_state(m, MANAGER_RELOADING);
         snprintf(state, sizeof(state), "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, clock_now_usec());
         status_notify(m, state);
@@ -176,7 +201,26 @@ void reload_request(Manager *m) {
         reload_go_on(m);
 }
 
+void reload_request_by(Manager *m, ControlRequest *request) {
+        Waiter *w = NULL;
+
+        if (m->state == MANAGER_STOPPING) {
+                control_request_finish(request, "busy", "The service is stopping.");
+                return;
+        }
+        w = malloc(sizeof(*w));
+        if (!w) {
+                control_request_finish(request, "failed", "Out of memory.");
+                return;
+        }
+        *w = (Waiter){ .request = request };
+        list_append(&m->reload_queue, &w->node);
+        reload_request(m);
+}
+
 void reload_cancel(Manager *m) {
         m->reload_again = false;
         m->soak = sd_event_source_disable_unref(m->soak);
+        answer(&m->reload_waiters, "failed", "The service was stopped in the middle of the reload.");
+        answer(&m->reload_queue, "failed", "The service was stopped before the reload began.");
 }
