@@ -120,7 +120,7 @@ static void look_at_clients(Manager *m, uint64_t now_usec) {
         uint64_t accepted = 0;
         char buf[DURATION_STRING_MAX];
 
-        if (m->config->idle_exit_usec == 0 || m->state != MANAGER_RUNNING)
+        if (m->config->idle_exit_usec == 0 || !m->listeners.from_systemd || m->state != MANAGER_RUNNING)
                 return;
         list_foreach (node, &m->workers)
                 accepted += atomic_load_explicit(

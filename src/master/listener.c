@@ -267,7 +267,8 @@ int listeners_open(Listeners *l, const Config *config, char **ret_error) {
 
         *l = (Listeners){ .n = 0 };
         r = open_from_systemd(l, ret_error);
-        if (r == 0 && l->n == 0)
+        l->from_systemd = l->n > 0;
+        if (r == 0 && !l->from_systemd)
                 r = open_from_config(l, config, ret_error);
         if (r == 0)
                 r = set_control_aside(l, ret_error);

@@ -4,6 +4,7 @@
 /* The listening sockets of the app: those systemd passed, or, without any, those that the configuration asks
  * for. The master holds them and never accepts from them. */
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "master/address.h"
@@ -19,6 +20,7 @@ typedef struct Listener {
 typedef struct Listeners {
         Listener *items;
         size_t n;
+        bool from_systemd; /* which keeps them when this process ends */
         char *names;       /* all of them, joined by ':', as LISTEN_FDNAMES wants it */
         Listener *control; /* never among the items, so that no worker gets it; NULL: there is none */
 } Listeners;

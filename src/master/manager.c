@@ -90,7 +90,14 @@ static uint64_t tick_interval_usec(const Manager *m) {
         return usec;
 }
 
+static void warn_of_idle_exit(const Manager *m) {
+        if (m->config->idle_exit_usec > 0 && !m->listeners.from_systemd)
+                log_warning("%s: idle_exit is ignored: the sockets are not systemd's, so nobody would start the service again.",
+                                m->config->path);
+}
+
 void manager_config_changed(Manager *m) {
+        warn_of_idle_exit(m);
         m->tick_usec = tick_interval_usec(m);
         int r = tick_set(m);
         if (r < 0)
@@ -587,6 +594,7 @@ int manager_run(Manager *m) {
         if (r < 0)
                 return log_oom();
 
+        warn_of_idle_exit(m);
         manager_add_extras(m);
         /* One worker before everything else, and the CPUs for it alone: a client is waiting. */
         first = manager_start_worker(m, m->slots[0], m->config, m->generation, &m->slots[0]->current);
