@@ -346,11 +346,11 @@ class Machine:
         return sorted(int(word) for word in text.split())
 
     def processes(self, unit):
-        """The pids in the unit's control group."""
+        """The pids in the unit's control group and those below it."""
         group = self.unit(unit).ControlGroup
         if not group:
             return []
-        pids = self.run('cat', f'/sys/fs/cgroup{group}/cgroup.procs', check=False).stdout.split()
+        pids = self.run('find', f'/sys/fs/cgroup{group}', '-name', 'cgroup.procs', '-exec', 'cat', '{}', '+', check=False).stdout.split()
         return sorted(int(pid) for pid in pids if pid.isdigit())
 
     # The network
