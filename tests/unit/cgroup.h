@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <linux/magic.h>
 #include <poll.h>
 #include <stdio.h>
@@ -58,16 +59,27 @@ static inline bool test_cgroup_make(const char *name, char path[static 512]) {
         return false;
 }
 
-/* Removes it; what was in it has ended, which the kernel may be about to notice. */
+static inline int test_cgroup_remove_one(
+                const char *path, const struct stat *st, int type, struct FTW *where) {
+        if (type == FTW_DP)
+                (void) rmdir(path);
+        return 0;
+}
+
+/* Removes it with all below, also after a failed test, which leaves processes there; the kernel may need a
+ * moment to see that they are gone. */
 static inline void test_cgroup_remove(const char *path) {
-        char events[600];
+        char file[600], text[256];
 
-        snprintf(events, sizeof(events), "%s/cgroup.events", path);
-        for (int i = 0; i < 200 && rmdir(path) < 0 && errno == EBUSY; i++) {
-                _cleanup_close_ int fd = open(events, O_RDONLY | O_CLOEXEC);
-                char text[256];
+        snprintf(file, sizeof(file), "%s/cgroup.kill", path);
+        _cleanup_close_ int kill_fd = open(file, O_WRONLY | O_CLOEXEC);
+        (void) !write(kill_fd, "1", 1);
+        snprintf(file, sizeof(file), "%s/cgroup.events", path);
+        for (int i = 0; i < 200 && access(path, F_OK) == 0; i++) {
+                _cleanup_close_ int fd = open(file, O_RDONLY | O_CLOEXEC);
 
-                (void) read(fd, text, sizeof(text));
+                (void) !read(fd, text, sizeof(text));
+                (void) nftw(path, test_cgroup_remove_one, 8, FTW_DEPTH | FTW_PHYS);
                 (void) poll(&(struct pollfd){ .fd = fd, .events = POLLPRI }, 1, 100);
         }
         assert_int_equal(access(path, F_OK), -1);
