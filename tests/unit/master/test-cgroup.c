@@ -582,7 +582,7 @@ static void test_kill_each(void **state) {
  * Memory, where there is a controller
  */
 
-/* Keeps @mib MiB of its own, after reading as much of a file. */
+/* Keeps @mib MiB of its own. */
 static void take_memory(uint64_t mib) {
         char *p = mmap(NULL, mib * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
@@ -620,14 +620,18 @@ static int trip_over_memory(void) {
         return 0;
 }
 
-static void test_memory_trip_for_real(void **state) {
+static bool has_memory_controller(void) {
         _cleanup_free_ char *controllers = NULL;
 
+        return read_small_file(AT_FDCWD, path_in(root, "cgroup.controllers"), 4096, &controllers) >= 0 &&
+               strstr(controllers, "memory");
+}
+
+/* Memory that cannot be given back trips the wire, and tells so. */
+static void test_memory_trip_for_real(void **state) {
         if (!*root)
                 skip();
-        assert_int_equal(read_small_file(AT_FDCWD, path_in(root, "cgroup.controllers"), 4096, &controllers),
-                        0);
-        if (!strstr(controllers, "memory")) {
+        if (!has_memory_controller()) {
                 print_message("skipped: there is no memory controller in cgroup v2 here\n");
                 skip();
         }
