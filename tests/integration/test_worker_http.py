@@ -583,20 +583,15 @@ def test_memory_with_idle_connections(site):
 
 def test_idle_worker_does_not_wake_up(site):
     """With nothing to wait for there is no time-out: no switch of context in half a second."""
-
-    def switches(w):
-        text = open(f"/proc/{w.pid}/status").read()
-        return [line for line in text.splitlines() if "ctxt_switches" in line]
-
-    with started(site) as w:
+    with started(site, channel=True) as w:
         assert w.get("/").status == 200
         w.wait_until(lambda: w.connections == 0)
         client = w.connect()
         assert client.request("/").status == 200
-        w.wait_until(lambda: open(f"/proc/{w.pid}/syscall").read().split()[0] in ("232", "281"))  # epoll_(p)wait
-        before = switches(w)
+        w.wait_asleep()
+        before = w.switches(), w.beats()
         select.select([w.pidfd], [], [], 0.5)
-        assert switches(w) == before
+        assert (w.switches(), w.beats()) == before
 
 
 def test_max_connections(site):
@@ -856,12 +851,18 @@ def test_missing_directory(tmp_path):
         ("LISTEN_FDS", "x"),
         ("MUSTER_BOARD_FD", None),
         ("MUSTER_BOARD_CELL", "1024"),
+        ("MUSTER_CHANNEL_FD", ""),
+        ("MUSTER_CHANNEL_FD", "x"),
+        ("MUSTER_CHANNEL_FD", "-1"),
+        ("MUSTER_CHANNEL_FD", "0"),  # /dev/null
+        ("MUSTER_CHANNEL_FD", "99"),  # not open
     ],
 )
-def test_environment_of_the_master_is_needed(site, name, value):
-    """Started by hand, or by something else than musterd: exit 2."""
+def test_environment_of_the_master_is_needed(site, name, value, capfd):
+    """Started by hand, or by something else than musterd: exit 2, with the variable named."""
     with Worker(site, environment={name: value}) as w:
         assert w.wait_exit() == 2
+        assert name in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -874,6 +875,7 @@ def test_environment_of_the_master_is_needed(site, name, value):
         ("--max-request-head=1", "a size"),
         ("--max-request-head=2M", "a size"),
         ("--max-connections=0", "a number"),
+        ("--max-requests=-1", "a number"),
         ("--nonsense", "unknown option"),
         ("--directory", "a value is missing"),
         ("extra", "not an option"),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Starts a real muster-worker the way musterd does, and talks to it.
 
-The harness is the master: it makes the board (a memfd), the bell (an eventfd) and the listening sockets. Readiness is told
-by the bell, an exit by a pidfd; nothing here sleeps.
+The harness is the master: it makes the board (a memfd), the bell (an eventfd), the listening sockets and, if wanted, the
+channel. Readiness is told by the bell, an exit by a pidfd; nothing here sleeps.
 """
 
 import contextlib
@@ -108,7 +108,7 @@ class Client:
 
 
 class Worker:
-    def __init__(self, directory, *options, unix_path=None, environment=None, wrapper=(), backlog=2048):
+    def __init__(self, directory, *options, unix_path=None, environment=None, wrapper=(), backlog=2048, channel=False):
         self.unix_path = unix_path
         self.listeners = [socket.create_server(("127.0.0.1", 0), backlog=backlog)]
         if unix_path:
@@ -122,6 +122,7 @@ class Worker:
         self.board = os.memfd_create("board")
         os.ftruncate(self.board, CELLS * CELL_SIZE)
         self.bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.channel, self.has_channel = None, channel
         self.status, self.index = None, CELL
         self.argv = [*map(str, wrapper), str(BINARY), f"--directory={directory}", *options]
         self.pid = self._spawn(environment or {})
@@ -150,6 +151,7 @@ class Worker:
             "MUSTER_BOARD_FD": str(3 + n),
             "MUSTER_BELL_FD": str(4 + n),
             "MUSTER_BOARD_CELL": str(CELL),
+            **({"MUSTER_CHANNEL_FD": str(5 + n)} if self.has_channel else {}),
             **{k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")},
         }
 
@@ -157,6 +159,10 @@ class Worker:
         env = {**self.environment(), **changes}
         env = {k: v for k, v in env.items() if v is not None}
         fds = [high(fd) for fd in [*(s.fileno() for s in self.listeners), self.board, self.bell]]
+        if self.has_channel:
+            self.channel, theirs = socket.socketpair()
+            fds.append(high(theirs.fileno()))
+            theirs.close()
         actions = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
         actions += [(os.POSIX_SPAWN_CLOSE, fd) for fd in inheritable()]
         actions += [(os.POSIX_SPAWN_DUP2, fd, 3 + i) for i, fd in enumerate(fds)]
@@ -193,6 +199,23 @@ class Worker:
             elif self.state != state:
                 raise AssertionError(f"the worker exited: {self.wait_exit()}")
         return self
+
+    def probe(self):
+        self.channel.sendall(b'{"cmd":"MUSTER","act":"probe"}\n')
+
+    def wait_beats(self, n):
+        """Until it has beaten so many times since the start; at least so many."""
+        self.wait_until(lambda: self.beats() >= n)
+
+    def wait_asleep(self):
+        """Until it waits for events."""
+        waits = ("232", "281", "441")  # epoll_wait, epoll_pwait, epoll_pwait2
+        self.wait_until(lambda: pathlib.Path(f"/proc/{self.pid}/syscall").read_text().split()[0] in waits)
+
+    def switches(self):
+        """How often it was woken up, and how often it was interrupted."""
+        text = pathlib.Path(f"/proc/{self.pid}/status").read_text()
+        return [int(line.split()[1]) for line in text.splitlines() if "ctxt_switches" in line]
 
     def wait_exit(self):
         """The exit code; negative: the signal."""
@@ -250,7 +273,7 @@ class Worker:
         if self.status is None:
             self.kill(signal.SIGKILL)
             self.wait_exit()
-        for sock in self.listeners:
+        for sock in [*self.listeners, *([self.channel] if self.channel else [])]:
             sock.close()
         for fd in (self.board, self.bell, self.pidfd):
             os.close(fd)
