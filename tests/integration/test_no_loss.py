@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: MIT
+"""Nothing is lost: under constant load, whatever happens to the workers, not one request fails. And the client that says
+so would have noticed."""
+
+import contextlib
+import signal
+import socket
+import struct
+import threading
+import time
+
+import pytest
+from harness import tcp, unix
+from lifecycle import Lifecycle, tell
+from load import Load, address_of
+from worker_harness import DEADLINE
+
+TIMES = 100
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello\n"
+LAST_ANSWER = ANSWER.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+
+# A plain reload takes no longer than its workers.
+FAST = "soak = \"0\";"
+
+
+def workers(settings, count=2):
+    return f"workers: {{ count = {count}; {settings} }};"
+
+
+@contextlib.contextmanager
+def constant_load(m, **options):
+    """On every socket of it: kept connections, and some that are new for each request. None of the requests fails."""
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Load(address_of(sock), **{"connections": 8, "fresh": 2, **options})) for _, sock in m.socket_list]
+        yield lambda n: [client.wait(n) for client in clients]
+        for client in clients:
+            client.check()
+
+
+#
+# The client
+#
+
+
+@contextlib.contextmanager
+def server(*turns, listener=None):
+    """One connection after the other is served by the next of @turns, a function of the connection; more are right."""
+    with listener or tcp() as sock:
+
+        def serve():
+            left = list(turns)
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = sock.accept()
+                    with connection:
+                        (left.pop(0) if left else right)(connection)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield sock
+        finally:
+            sock.shutdown(socket.SHUT_RD)
+            thread.join()
+
+
+def asked(connection):
+    """Whether a request has come."""
+    data = b""
+    while not data.endswith(b"\r\n\r\n"):
+        more = connection.recv(4096)
+        if not more:
+            return False
+        data += more
+    return True
+
+
+def right(connection):
+    with contextlib.suppress(OSError):
+        while asked(connection):
+            connection.sendall(ANSWER)
+
+
+def answers(*texts):
+    """One after the other, and then the end."""
+
+    def turn(connection):
+        for text in texts:
+            asked(connection)
+            connection.sendall(text)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(4096):
+            pass
+
+    return turn
+
+
+def closes_when_asked(connection):
+    asked(connection)
+    connection.sendall(ANSWER)
+    asked(connection)
+
+
+def resets(connection):
+    asked(connection)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def never_answers(connection):
+    asked(connection)
+    connection.recv(4096)
+
+
+def one_failed(account, kind):
+    return account.answered > 0 and {k: n for k, n in account.failed.items() if n} == {kind: 1} and account.first[0]["failure"] == kind
+
+
+@pytest.mark.parametrize(
+    "turn, kind",
+    [
+        (answers(), "closed"),
+        (closes_when_asked, "closed"),
+        (resets, "reset"),
+        (answers(ANSWER[:20]), "reset"),
+        (answers(ANSWER[:-1]), "reset"),
+        (answers(ANSWER.replace(b"6", b"5")[:-1]), "short"),
+        (answers(ANSWER.replace(b"hello", b"hallo")), "short"),
+        (answers(ANSWER + b"\n"), "short"),
+        (answers(ANSWER.replace(b"Length", b"Width")), "short"),
+        (answers(b"hello\n" + ANSWER), "short"),
+        (answers(ANSWER.replace(b"200", b"503")), "status"),
+        (never_answers, "late"),
+    ],
+    ids=["nothing", "race", "reset", "head", "body", "length", "content", "more", "no-length", "no-head", "status", "late"],
+)
+def test_client_sees(turn, kind):
+    """Each way in which a request fails is counted once, by its name; the next request is a new one."""
+    with server(turn) as sock, Load(address_of(sock), connections=1, limit=0.2) as client:
+        client.wait(3)
+        assert one_failed(client.stop(), kind), str(client.account)
+        with pytest.raises(AssertionError):
+            client.check()
+
+
+def test_client_sees_refusal(tmp_path):
+    """A port where nobody listens, a unix socket that is not there, and one that nobody holds."""
+    with tcp() as sock:
+        port = address_of(sock)
+    with unix(tmp_path / "left"):
+        pass
+    for address in (port, tmp_path / "none", tmp_path / "left"):
+        with Load(address, connections=1) as client:
+            while not client.count().failures:
+                pass
+            assert client.stop().failed["refused"] == client.account.failures
+
+
+@pytest.mark.parametrize("family", ["tcp", "unix"])
+def test_client_sees_a_full_queue(family, tmp_path):
+    """What cannot even connect has failed as well; and if it can at last, in time, it has not."""
+    with contextlib.ExitStack() as stack:
+        sock = stack.enter_context(tcp() if family == "tcp" else unix(tmp_path / "full"))
+        sock.listen(0)
+        waiting = []
+        for _ in range(4):  # one is enough, but the kernel is not precise
+            waiting.append(stack.enter_context(socket.socket(sock.family)))
+            waiting[-1].setblocking(False)
+            waiting[-1].connect_ex(sock.getsockname())
+        with Load(address_of(sock), connections=1, limit=0.2) as client:
+            while not client.count().failures:
+                pass
+            assert client.stop().failed["connect-timeout"] == client.account.failures > 0
+        with Load(address_of(sock), connections=1, limit=DEADLINE) as client:
+            for each in waiting:
+                each.close()
+            with server(listener=sock.dup()):
+                client.wait(3)
+                client.check()
+
+
+@pytest.mark.parametrize("text, count", [(ANSWER, "clean"), (LAST_ANSWER, "announced")])
+def test_client_forgives(text, count):
+    """What ends between two requests, without one under way, is no failure."""
+
+    def turn(connection):
+        asked(connection)
+        connection.sendall(text)
+
+    with server(turn, turn) as sock, Load(address_of(sock), connections=1, rate=20) as client:
+        client.wait(4)
+        account = client.check()
+        assert account.connected == 3
+        assert getattr(account, count) == 2
+
+
+#
+# The service
+#
+
+
+def reload(m):
+    m.kill(signal.SIGHUP)
+    m.wait_message("RELOADING=1")
+    return m.wait_ready()
+
+
+def test_good_reloads(ready, tmp_path):
+    """Every one brings a new generation, which serves before the old one goes."""
+    m = ready(workers(FAST), sockets=[("http", tcp()), ("local", unix(tmp_path / "sock"))])
+    with constant_load(m) as progress:
+        for generation in range(2, 2 + TIMES):
+            assert reload(m).endswith(f" connections, generation {generation}")
+            progress(100)
+        # by and by, and not because their time is over
+        m.wait_until(lambda: len(m.children()) == 2, "the end of the old workers")
+    assert m.whoami()["generation"] == 1 + TIMES
+
+
+def test_bad_reloads(ready):
+    """By turns one that is refused, and one whose worker cannot start: the old generation has not missed a request."""
+    m = ready(workers(FAST))
+    before = {w.pid: w for w in m.worker_processes()}
+    with constant_load(m) as progress:
+        for i in range(TIMES):
+            if i % 2:
+                m.write_config(workers(FAST), directory="/nonexistent")
+            else:
+                m.config_file.write_text("nonsense")
+            assert "generation 1; reload failed: " in reload(m)
+            progress(100)
+        m.wait_until(lambda: len(m.children()) == 2, "the end of the new workers")
+    assert m.whoami()["pid"] in before
+    assert not any(w.ended() for w in before.values())
+
+
+def test_good_and_bad_reloads(ready):
+    """Not all workers of a generation that fails fail at once, and the next one is good."""
+    m = ready(
+        workers(FAST, count=3),
+        worker="if GENERATION % 2 == 0 and SLOT == 2:\n    sys.exit(9)\nreal(REAL)\n",
+    )
+    with constant_load(m) as progress:
+        for generation in range(2, 22):
+            last = reload(m)
+            assert ("reload failed: worker 2" in last) == (generation % 2 == 0)
+            progress(100)
+
+
+@pytest.mark.parametrize("command, times", [("/suicide", TIMES), ("/retire", 20), ("/leave", 20)])
+def test_suicides(ready, tmp_path, command, times):
+    """A worker that asks to be replaced serves until it is, and finishes what it has. That is no death to be counted
+    against it."""
+    m = ready(workers(""), environment=Lifecycle(tmp_path).environment)
+    with constant_load(m) as progress:
+        for _ in range(times):
+            before = {w.pid: w for w in m.worker_processes()}
+            before[int(tell(m, command))].wait_end()
+            progress(100)
+    assert all(text.startswith("2/2 workers ready") for text in m.statuses() if not text.startswith("Starting"))
+    assert len(m.children()) == 2
+
+
+def test_all_suicides_at_once(ready, tmp_path):
+    """All workers ask at the same time, again and again."""
+    m = ready(workers("", count=4), environment=Lifecycle(tmp_path).environment)
+    with constant_load(m) as progress:
+        for _ in range(20):
+            before = {w.pid: w for w in m.worker_processes()}
+            asked_by = set()
+            while asked_by < set(before):
+                asked_by.add(int(tell(m, "/suicide")))
+            for worker in before.values():
+                worker.wait_end()
+            progress(100)
+    assert all(text.startswith("4/4 workers ready") for text in m.statuses() if not text.startswith("Starting"))
+
+
+@pytest.mark.parametrize("rate, max_requests", [(5000, 500), (None, 2000)])
+def test_max_requests(ready, rate, max_requests):
+    """A worker that has answered its share is replaced, at the pace of its clients."""
+    m = ready(workers(f"max_requests = {max_requests};"))
+    seen, end = set(), time.monotonic() + 6 * DEADLINE
+    with constant_load(m, rate=rate):
+        while len(seen) < 2 + TIMES:
+            seen.add(m.whoami()["pid"])
+            assert time.monotonic() < end, f"{len(seen)} workers in {6 * DEADLINE} s"
+    assert all(text.startswith("2/2 workers ready") for text in m.statuses() if not text.startswith("Starting"))
+
+
+def test_stop_and_start(start):
+    """The socket is systemd's: what comes while there is no service waits for the next one."""
+    with tcp() as sock:
+        first = start(sockets=[("http", sock.dup())])
+        with constant_load(first) as progress:
+            m = first
+            for _ in range(TIMES):
+                m.wait_ready()
+                progress(100)
+                m.kill()
+                assert m.wait_exit() == 0
+                m = start(sockets=[("http", sock.dup())])
+            m.wait_ready()
+            progress(100)
