@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -350,6 +351,17 @@ int cgroup_new(Cgroups *c, unsigned slot, Cgroup **ret) {
 
 int cgroup_fd(const Cgroup *g) {
         return g->fd;
+}
+
+bool cgroups_can_give_birth(void) {
+        /* Without arguments it fails in any case; how tells whether it is there. */
+        return syscall(SYS_clone3, NULL, 0) < 0 && errno == EINVAL;
+}
+
+int cgroup_add(Cgroup *g, pid_t pid) {
+        _cleanup_close_ int procs = openat(g->fd, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+
+        return procs < 0 ? -errno : move_process(pid, procs);
 }
 
 static int kill_process(pid_t pid, int unused) {

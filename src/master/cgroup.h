@@ -12,7 +12,9 @@
  *      |- supervisor       the master and whatever else the unit runs
  *      `- worker-SLOT.N    one worker each; N counts up */
 
+#include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <systemd/sd-event.h>
 
 #include "basic/macro.h"
@@ -55,6 +57,13 @@ int cgroup_new(Cgroups *c, unsigned slot, Cgroup **ret);
 
 /* Its directory, for MUSTER_SPAWN_SET_CGROUP; stays the group's own. */
 int cgroup_fd(const Cgroup *g);
+
+/* Whether a process can be born in a group (clone3(2)). Where that is filtered, as it is by systemd's
+ * RestrictNamespaces=, it can only be moved, for which the kernel may take 10 ms. */
+bool cgroups_can_give_birth(void);
+
+/* Moves a running process into it; what that has started already stays where it is. */
+int cgroup_add(Cgroup *g, pid_t pid);
 
 /* Sends SIGKILL to all that is in it and in the groups below, whoever runs it and however fast it forks
  * (cgroup.kill). With a kernel before 5.14 to each process, as far as that is allowed. Does not wait for

@@ -91,8 +91,7 @@ static void look_at_limits(Worker *w, uint64_t now_usec) {
                                 duration_to_string(w->max_age_usec, age));
                 worker_leave(w, WORKER_LEAVES_FOR_AGE, reason);
         }
-        if (w->max_memory_bytes > 0 && !w->memory_is_watched && usage_memory(w->pid, &bytes) >= 0 &&
-                        bytes > w->max_memory_bytes) {
+        if (w->max_memory_bytes > 0 && usage_memory(w->pid, &bytes) >= 0 && bytes > w->max_memory_bytes) {
                 snprintf(reason, sizeof(reason), "it uses %s of memory, more than %s",
                                 size_to_string(bytes, found), size_to_string(w->max_memory_bytes, limit));
                 worker_leave(w, WORKER_LEAVES_FOR_MEMORY, reason);

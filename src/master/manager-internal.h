@@ -75,6 +75,8 @@ struct Manager {
         char failure[FAILURE_MAX]; /* the latest reason why a slot is empty or a reload failed; "" when all
                                       is well */
         char status[STATUS_MAX];   /* as last told to systemd */
+        uint64_t notified_usec;    /* since when... */
+        unsigned n_notified;       /* ...it was told so often */
 };
 
 /* manager.c */

@@ -571,6 +571,8 @@ static void manager_add_extras(Manager *m) {
         r = cgroups_new(&m->environment.cgroups);
         if (r < 0)
                 log_debug_errno(r, "No control groups for workers: %m");
+        else
+                m->environment.born_in_cgroup = cgroups_can_give_birth();
 }
 
 /* Takes some milliseconds, so it comes after the first worker. */

@@ -15,6 +15,9 @@
 #include "master/notify.h"
 #include "master/usage.h"
 
+#define NOTIFY_INTERVAL_USEC (1 * USEC_PER_SEC)
+#define NOTIFY_BURST         20
+
 unsigned status_count_ready(const Manager *m) {
         unsigned n = 0;
 
@@ -107,11 +110,23 @@ static void format_status(const Manager *m, char buf[static STATUS_MAX]) {
         }
 }
 
+/* Workers that come and go all the time are no reason to keep systemd busy, for which sd_notify(3) waits:
+ * what is too much is left to the next tick. */
+static bool may_notify(Manager *m) {
+        uint64_t now_usec = clock_now_usec();
+
+        if (now_usec - m->notified_usec >= NOTIFY_INTERVAL_USEC) {
+                m->notified_usec = now_usec;
+                m->n_notified = 0;
+        }
+        return m->n_notified++ < NOTIFY_BURST;
+}
+
 void status_notify(Manager *m, const char *state) {
         char status[STATUS_MAX];
 
         format_status(m, status);
-        if (!*state && strcmp(status, m->status) == 0)
+        if (!*state && (strcmp(status, m->status) == 0 || !may_notify(m)))
                 return;
         strcpy(m->status, status);
         notify_status(state, "%s", status);

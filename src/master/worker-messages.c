@@ -138,12 +138,14 @@ static void on_memory_event(void *userdata) {
         worker_leave(w, WORKER_LEAVES_FOR_MEMORY, reason);
 }
 
-/* Without the controller somebody has to look at it: health.c. */
+/* With the memory controller a worker that grows fast is heard of at once, and not at the next tick only.
+ * The wire is above the limit, as page cache counts for it too: a worker close to its limit must not be left
+ * without room for its own program. */
 static void watch_memory(Worker *w) {
         if (!w->cgroup || w->max_memory_bytes == 0)
                 return;
-        w->memory_is_watched = cgroup_set_memory_trip(w->cgroup, w->max_memory_bytes) >= 0 &&
-                               cgroup_watch(w->cgroup, w->environment->event, on_memory_event, w) >= 0;
+        if (cgroup_set_memory_trip(w->cgroup, w->max_memory_bytes + w->max_memory_bytes / 4) >= 0)
+                (void) cgroup_watch(w->cgroup, w->environment->event, on_memory_event, w);
 }
 
 int worker_messages_attach(Worker *w) {

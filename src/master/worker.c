@@ -160,7 +160,7 @@ static int spawn(Worker *w, const Command *command) {
         options.n_stdio = n_stdio;
         options.channel = &channel;
         options.flags = MUSTER_SPAWN_DIE_WITH_PARENT | MUSTER_SPAWN_PROCESS_GROUP;
-        if (w->cgroup) {
+        if (w->cgroup && e->born_in_cgroup) {
                 options.flags |= MUSTER_SPAWN_SET_CGROUP;
                 options.cgroup_fd = cgroup_fd(w->cgroup);
                 r = muster_spawn(/* event= */ NULL, &options, on_exit_of_child, w, &w->child);
@@ -273,6 +273,8 @@ int worker_watch(Worker *w) {
 }
 
 void worker_set_ready(Worker *w) {
+        if (w->cgroup && !w->environment->born_in_cgroup)
+                (void) cgroup_add(w->cgroup, w->pid); /* ESRCH: its exit is on the way to us */
         worker_set_state(w, WORKER_READY);
         worker_set_deadline(w, USEC_INFINITY);
 }

@@ -86,6 +86,7 @@ typedef struct WorkerEnvironment {
         Board *board;
         NotifyDirectory *notify; /* NULL: workers have no NOTIFY_SOCKET */
         Cgroups *cgroups;        /* NULL: and no control groups of their own */
+        bool born_in_cgroup;     /* else they are moved there when they are ready, as no client waits then */
         WorkerHandlers handlers;
         void *userdata;
 } WorkerEnvironment;
@@ -127,7 +128,6 @@ struct Worker {
         uint64_t alive_usec;       /* when another one last said WATCHDOG=1; 0: it never has */
         uint64_t max_memory_bytes; /* these with their jitter; 0: no limit */
         uint64_t max_age_usec;
-        bool memory_is_watched; /* by its control group, so that nobody has to look */
 };
 
 /* Starts the process. @cell_index is a free cell of the board, given back by the caller after worker_free().

@@ -256,6 +256,7 @@ class Master:
 
     def children(self):
         """The pids of its children, in no order."""
+        self._receive()  # as systemd does, all the time: a full queue would hold the master up
         pids = []
         for entry in os.listdir("/proc"):
             if entry.isdigit():
@@ -292,6 +293,7 @@ class Master:
         end = time.monotonic() + DEADLINE
         while not condition():
             assert time.monotonic() < end, f"{what}: did not happen within {DEADLINE} s"
+            self._receive()
             select.select([self.pidfd], [], [], 0.002)
 
     def wait_connections(self, n):
@@ -303,6 +305,7 @@ class Master:
     # Requests
 
     def connect(self, name=None):
+        self._receive()  # likewise
         for its_name, sock in self.socket_list:
             if name in (None, its_name):
                 client = socket.socket(sock.family, socket.SOCK_STREAM)

@@ -269,8 +269,7 @@ def test_all_suicides_at_once(ready, tmp_path):
             asked_by = set()
             while asked_by < set(before):
                 asked_by.add(int(tell(m, "/suicide")))
-            for worker in before.values():
-                worker.wait_end()
+            m.wait_until(lambda: all(w.ended() for w in before.values()), "the end of all that asked")
             progress(100)
     assert all(text.startswith("4/4 workers ready") for text in m.statuses() if not text.startswith("Starting"))
 

@@ -286,6 +286,31 @@ static int settle(void) {
         return 0;
 }
 
+/* A process that runs already is moved, and ends with the group then. */
+static void test_add(void **state) {
+        if (!*root)
+                skip();
+        Cgroups *c = new_at(root);
+        Cgroup *g = new_group(c, 1), *other = new_group(c, 2);
+        pid_t pid = start_in(cgroup_fd(other));
+
+        assert_int_equal(cgroup_add(g, pid), 0);
+        assert_int_equal(cgroup_kill(other), 0);
+        assert_true(is_alive(pid));
+        assert_int_equal(cgroup_kill(g), 0);
+        assert_killed(pid);
+        assert_int_equal(cgroup_add(g, pid), -ESRCH);
+        wait_until_empty("worker-1.1");
+        cgroup_free(g);
+        cgroup_free(other);
+        cgroups_free(c);
+}
+
+/* Without a filter it depends on the kernel alone: since 5.7. */
+static void test_birth(void **state) {
+        assert_true(cgroups_can_give_birth());
+}
+
 /* The master and all beside it move to a group of their own, once; then the workers' have the memory
  * controller, if there is one. */
 static void test_settle(void **state) {
@@ -648,6 +673,8 @@ int main(void) {
                 cmocka_unit_test(test_free_while_busy),
                 cmocka_unit_test(test_free_with_groups_below),
                 cmocka_unit_test(test_kill),
+                cmocka_unit_test(test_add),
+                cmocka_unit_test(test_birth),
                 cmocka_unit_test(test_settle),
                 cmocka_unit_test(test_delegation),
                 cmocka_unit_test_setup_teardown(test_watch, setup_event, teardown_event),
