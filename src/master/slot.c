@@ -103,7 +103,6 @@ void slot_fill(Slot *s) {
 
         if (m->state == MANAGER_STOPPING || !gap)
                 return;
-        s->filled_usec = clock_now_usec();
         if (manager_start_worker(m, s, m->config, m->generation, gap) >= 0)
                 return;
 
@@ -124,7 +123,7 @@ void slot_worker_ready(Slot *s, Worker *w) {
  * no history that would ask for a pause; but one that wants to leave as soon as it is ready is not to keep
  * the machine busy with nothing but starts. */
 static void slot_replace(Slot *s) {
-        uint64_t earliest = s->filled_usec + s->manager->config->restart_backoff_min_usec;
+        uint64_t earliest = s->current->started_usec + s->manager->config->restart_backoff_min_usec;
         uint64_t now = clock_now_usec();
 
         if (s->successor || s->retry)

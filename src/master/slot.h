@@ -25,7 +25,6 @@ typedef struct Slot {
         Restart restart;
         sd_event_source *retry; /* the next attempt, when there is a pause before it */
         uint64_t retry_usec;
-        uint64_t filled_usec; /* when a worker was last started for it */
 } Slot;
 
 Slot *slot_new(Manager *m, unsigned id);
