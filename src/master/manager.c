@@ -249,6 +249,7 @@ static void on_worker_leaves(Worker *w, void *userdata) {
                 return;
         if (s->incoming == w) {
                 snprintf(m->failure, sizeof(m->failure), "worker %u wants to be replaced: %s", w->slot, why);
+                worker_retire(w); /* once it is lost to its slot nobody else would */
                 lose_worker(m, w);
         } else
                 slot_worker_leaves(s, w);
