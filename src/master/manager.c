@@ -258,7 +258,10 @@ static void on_worker_leaves(Worker *w, void *userdata) {
 /* Its successor does not wait for its end. */
 static void on_worker_stops(Worker *w, void *userdata) {
         Manager *m = userdata;
+        const Slot *s = manager_slot(m, w->slot);
 
+        if (s && s->incoming == w)
+                snprintf(m->failure, sizeof(m->failure), "worker %u stopped by itself", w->slot);
         worker_set_retiring(w);
         lose_worker(m, w);
         status_notify(m, "");
