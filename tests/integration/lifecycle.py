@@ -7,7 +7,10 @@
 """
 
 import contextlib
+import os
 import pathlib
+import select
+import threading
 
 from harness import Process
 from worker_harness import BUILD_DIR
@@ -58,3 +61,87 @@ def connected(m, pid):
                 yield client
                 return
         raise AssertionError(f"worker {pid} accepts no connection")
+
+
+def begin(start, folder, config="", mode="", **kwargs):
+    """A musterd (by one of the two fixtures) with such workers, whose mode is changed by m.life.set_mode()."""
+    life = Lifecycle(folder, mode)
+    environment = {**life.environment, **kwargs.pop("environment", {})}
+    m = start(config, environment=environment, **kwargs)
+    m.life = life
+    return m
+
+
+def gate(folder, name="gate"):
+    """A FIFO for the mode gate=PATH. Opening it for writing takes until a worker stands at it, closing it lets it pass."""
+    path = pathlib.Path(folder) / name
+    os.mkfifo(path)
+    return path
+
+
+def pids(m):
+    return set(m.children())
+
+
+def wait_said(m, text, n=1):
+    """Until the log has that text so many times."""
+    m.wait_until(lambda: m.stderr().count(text) >= n, f"{text!r} in the log, {n} times")
+
+
+def assert_always(m, start, since=0):
+    """All STATUS from the one with that index on begin like this. Returns how many there are by now."""
+    statuses = m.statuses()
+    assert all(s.startswith(start) for s in statuses[since:]), statuses[since:]
+    return len(statuses)
+
+
+def elapse(m, seconds):
+    """For what must not happen within a time: musterd is there all the while. On a slow machine it is longer."""
+    assert not select.select([m.pidfd], [], [], seconds)[0], m.stderr()
+
+
+class Asking:
+    """Clients that ask without a pause, one with a connection for each request and one with a kept one, while the block
+    runs. Every request is to be answered with 200."""
+
+    def __init__(self, m):
+        self.m = m
+        self.stop = threading.Event()
+        self.answers = 0
+        self.failures = []
+        self.threads = [threading.Thread(target=self._ask, args=(keep,)) for keep in (False, True)]
+
+    def _ask(self, keep):
+        while not self.stop.is_set():
+            try:
+                self._connection(keep)
+            except Exception as e:
+                self.failures.append(repr(e))
+                return
+
+    def _connection(self, keep):
+        with contextlib.closing(self.m.connect()) as client:
+            for i in range(50 if keep else 1):
+                try:
+                    answer = client.request("/", headers=[] if keep else ["Connection: close"])
+                except (EOFError, ConnectionError) as e:
+                    # It may be closed while it is idle, when this thread does not get to run for long.
+                    if i > 0 and not client.buffer:
+                        return
+                    raise e
+                assert answer.status == 200
+                self.answers += 1
+                if answer.closes or self.stop.is_set():
+                    return
+
+    def __enter__(self):
+        for t in self.threads:
+            t.start()
+        return self
+
+    def __exit__(self, *exc):
+        self.stop.set()
+        for t in self.threads:
+            t.join()
+        if exc[0] is None:
+            assert not self.failures and self.answers > 0, self.failures
