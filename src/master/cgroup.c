@@ -80,21 +80,25 @@ static int memory_error(int r) {
         return r == -ENOENT ? -EOPNOTSUPP : r;
 }
 
-/* The number of a file that consists of one; with @key, of the line "KEY NUMBER" in it. */
-static int read_number(int dir_fd, const char *name, const char *key, uint64_t *ret) {
+/* The number of the line "KEY NUMBER". */
+static bool find_number(const char *text, const char *key, uint64_t *ret) {
+        size_t n = strlen(key);
+
+        for (const char *p = text; p; p = strchr(p, '\n') ? strchr(p, '\n') + 1 : NULL)
+                if (strncmp(p, key, n) == 0 && p[n] == ' ')
+                        return sscanf(p + n, "%" SCNu64, ret) == 1;
+        return false;
+}
+
+/* The number that is all of a file. */
+static int read_number(int dir_fd, const char *name, uint64_t *ret) {
         _cleanup_free_ char *text = NULL;
-        const char *p;
         int r;
 
         r = read_small_file(dir_fd, name, FILE_MAX, &text);
         if (r < 0)
                 return memory_error(r);
-        for (p = text; key && p; p = strchr(p, '\n') ? strchr(p, '\n') + 1 : NULL)
-                if (strncmp(p, key, strlen(key)) == 0 && p[strlen(key)] == ' ') {
-                        p += strlen(key) + 1;
-                        break;
-                }
-        return p && sscanf(p, "%" SCNu64, ret) == 1 ? 0 : -EOPNOTSUPP;
+        return sscanf(text, "%" SCNu64, ret) == 1 ? 0 : -EOPNOTSUPP;
 }
 
 static bool has_word(const char *text, const char *word) {
@@ -407,29 +411,38 @@ int cgroup_set_memory_trip(Cgroup *g, uint64_t bytes) {
 }
 
 int cgroup_get_memory(const Cgroup *g, uint64_t *ret) {
-        uint64_t anon, shmem, swap;
+        /* All that memory.high counts and reclaim cannot get at; what a kernel does not list is nothing. */
+        static const char *const kept[] = { "anon", "shmem", "sock", "slab_unreclaimable", "kernel_stack",
+                "pagetables", "percpu", "vmalloc" };
+        _cleanup_free_ char *text = NULL;
+        uint64_t sum = 0, n;
         int r;
 
-        r = read_number(g->fd, "memory.stat", "anon", &anon);
-        if (r >= 0)
-                r = read_number(g->fd, "memory.stat", "shmem", &shmem);
+        r = read_small_file(g->fd, "memory.stat", FILE_MAX, &text);
         if (r < 0)
-                return r;
+                return memory_error(r);
+        for (size_t i = 0; i < ELEMENTSOF(kept); i++)
+                if (find_number(text, kept[i], &n))
+                        sum += n;
         /* Swap need not be there, nor be counted. */
-        if (read_number(g->fd, "memory.swap.current", NULL, &swap) < 0)
-                swap = 0;
-        *ret = anon + shmem + swap;
+        if (read_number(g->fd, "memory.swap.current", &n) >= 0)
+                sum += n;
+        *ret = sum;
         return 0;
 }
 
 int cgroup_get_peak(const Cgroup *g, uint64_t *ret) {
-        return read_number(g->fd, "memory.peak", NULL, ret);
+        return read_number(g->fd, "memory.peak", ret);
 }
 
 uint64_t cgroup_get_oom_kills(const Cgroup *g) {
+        _cleanup_free_ char *text = NULL;
         uint64_t n;
 
-        return read_number(g->fd, "memory.events", "oom_kill", &n) < 0 ? 0 : n;
+        return read_small_file(g->fd, "memory.events", FILE_MAX, &text) >= 0 &&
+                                               find_number(text, "oom_kill", &n)
+                               ? n
+                               : 0;
 }
 
 /* The kernel goes on to report the change until the file is read again. */

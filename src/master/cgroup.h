@@ -73,25 +73,29 @@ int cgroup_kill(Cgroup *g);
 /* The OOM killer shall take the group as a whole, and at @bytes (0: never) there is a trip wire, at which
  * the handler of cgroup_watch() is called.
  *
- * The wire is memory.high, which also counts page cache, and above which the kernel slows the group down so
- * that it gives that back. So when the handler is called, cgroup_get_memory() tells which it was. At the
- * limit: the memory is the worker's own and cannot be given back, and the caller takes the wire away (0) at
- * once, as a worker that is to be replaced must not serve at a crawl meanwhile. Below the limit: it was page
- * cache, which is gone by then, and the wire stays.
+ * The wire is memory.high. That counts page cache as well, and above it the kernel slows the group down and
+ * has it give page cache back. So when the handler is called, cgroup_get_memory() tells which it was. At the
+ * worker's limit: the memory is its own, and the caller takes the wire away (0) at once, as a worker that is
+ * to be replaced must not serve at a crawl meanwhile. Below the limit: it was page cache, which is gone by
+ * then, and the wire stays.
+ *
+ * @bytes is best a quarter more than the limit: with both the same, a worker just below its limit would have
+ * no room for the pages of its own program, read them again and again, and never get there.
  *
  * Returns 0 or a negative errno; -EOPNOTSUPP: there is no memory controller. */
 int cgroup_set_memory_trip(Cgroup *g, uint64_t bytes);
 
-/* What the group has and cannot give back: anonymous and shared memory, and what of it is swapped out. No
- * page cache. -EOPNOTSUPP: there is no memory controller. */
+/* What the group has and cannot give back: anonymous and shared memory, what of it is swapped out, and what
+ * the kernel keeps for it (socket buffers, page tables). No page cache. -EOPNOTSUPP: there is no memory
+ * controller. */
 int cgroup_get_memory(const Cgroup *g, uint64_t *ret);
 
 /* The most that was ever charged to it, page cache included. -EOPNOTSUPP: there is no memory controller, or
  * the kernel is older than 5.19. */
 int cgroup_get_peak(const Cgroup *g, uint64_t *ret);
 
-/* How many of its processes the OOM killer has killed; 0 when that is not known. It can be asked until
- * cgroup_free(), also when all of them have gone. */
+/* How many of its processes the OOM killer has killed (the first one counts twice where the whole group was
+ * taken); 0 when that is not known. It can be asked until cgroup_free(), also when all of them have gone. */
 uint64_t cgroup_get_oom_kills(const Cgroup *g);
 
 /* Calls @handler from the loop when something happened to the group's memory: the trip wire, the limit of a

@@ -357,6 +357,12 @@ static int find_root(void) {
         return 0;
 }
 
+/* As systemd gives it to a User=. */
+static int find_root_as_nobody(void) {
+        CHECK(syscall(SYS_setresuid, NOBODY, NOBODY, NOBODY) == 0);
+        return find_root();
+}
+
 /* A group is ours when systemd has marked it and it can be written; the mark is that of the group above when
  * ours is the supervisor's. That we can write it, as root can everywhere, is not enough. */
 static void test_delegation(void **state) {
@@ -372,8 +378,15 @@ static void test_delegation(void **state) {
         assert_int_equal(mkdir(path_in(root, "other"), 0755), 0);
         in_own_process(path_in(root, "supervisor"), find_root);
         in_own_process(path_in(root, "other"), find_nothing);
-        if (getuid() == 0)
+        if (getuid() == 0) {
                 in_own_process(root, find_nothing_as_nobody);
+                assert_int_equal(chown(root, NOBODY, NOBODY), 0);
+                in_own_process(root, find_nothing_as_nobody);
+                assert_int_equal(chown(path_in(root, "cgroup.procs"), NOBODY, NOBODY), 0);
+                in_own_process(root, find_root_as_nobody);
+                assert_int_equal(chown(path_in(root, "cgroup.procs"), 0, 0), 0);
+                assert_int_equal(chown(root, 0, 0), 0);
+        }
         assert_int_equal(setxattr(root, "user.delegate", "0", 1, 0), 0);
         in_own_process(root, find_nothing);
         assert_int_equal(removexattr(root, "user.delegate"), 0);
@@ -527,7 +540,13 @@ static void test_memory_numbers(void **state) {
         Cgroups *c;
         Cgroup *g = new_in_folder(&c);
 
-        put(g, "memory.stat", "anon_thp 7\nanon 1000\nfile 400000\nshmem 20\nkernel 3\nshmem_thp 8\n");
+        put(g, "memory.stat",
+                        "anon_thp 7\nanon 1000\nfile 400000\nkernel 5000\nkernel_stack 1\npagetables 2\n"
+                        "sec_pagetables 9\npercpu 4\nsock 300\nvmalloc 10\nshmem 8000\nfile_mapped 70000\n"
+                        "shmem_thp 8\nslab_reclaimable 90000\nslab_unreclaimable 40\nslab 90040\n");
+        assert_int_equal(cgroup_get_memory(g, &n), 0);
+        assert_int_equal(n, 9357);
+        put(g, "memory.stat", "anon 1000\nfile 400000\nshmem 20\n");
         assert_int_equal(cgroup_get_memory(g, &n), 0);
         assert_int_equal(n, 1020);
         put(g, "memory.swap.current", "500000000000\n");
@@ -617,31 +636,42 @@ static void take_memory(uint64_t mib) {
                 pause();
 }
 
+/* The real thing: over the wire, lift it, and die of the OOM killer in the end. */
 static int trip_over_memory(void) {
         _cleanup_(cgroups_freep) Cgroups *c = NULL;
         _cleanup_(cgroup_freep) Cgroup *g = NULL;
         uint64_t bytes = 0;
+        int status;
 
+        CHECK(sd_event_new(&event) >= 0);
         CHECK(cgroups_new_at(root, &c) == 0);
-        if (cgroups_settle(c) != 1)
-                return 0;
+        CHECK(cgroups_settle(c) == 1);
         CHECK(cgroup_new(c, 1, &g) == 0);
+        CHECK(cgroup_get_memory(g, &bytes) == 0 && bytes < MIB);
         CHECK(cgroup_set_memory_trip(g, 32 * MIB) == 0);
         CHECK(cgroup_watch(g, event, on_change, NULL) == 0);
+        CHECK(sd_event_run(event, 0) == 0);
         pid_t pid = fork();
         if (pid == 0) {
                 (void) join_at(cgroup_fd(g));
                 take_memory(64);
         }
-        while (bytes < 32 * MIB) {
+        while (bytes < 24 * MIB) {
                 CHECK(sd_event_run(event, PATIENCE_USEC) > 0);
                 CHECK(cgroup_get_memory(g, &bytes) == 0);
         }
         CHECK(n_changes > 0);
-        CHECK(cgroup_set_memory_trip(g, 0) == 0);
-        CHECK(cgroup_kill(g) == 0);
-        CHECK(waitpid(pid, NULL, 0) == pid);
         CHECK(cgroup_get_oom_kills(g) == 0);
+        CHECK(cgroup_set_memory_trip(g, 0) == 0);
+
+        char path[1024];
+        snprintf(path, sizeof(path), "/proc/self/fd/%d/memory.max", cgroup_fd(g));
+        (void) write_text(path, "8388608");
+        CHECK(waitpid(pid, &status, 0) == pid);
+        CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        CHECK(cgroup_get_oom_kills(g) > 0);
+        int r = cgroup_get_peak(g, &bytes);
+        CHECK(r == -EOPNOTSUPP || (r == 0 && bytes > 24 * MIB));
         return 0;
 }
 
