@@ -232,8 +232,8 @@ static pid_t clone_somehow(Shared *s, char *stack_end, bool share_memory, int *r
                 pid = clone_into_cgroup(s, ret_pidfd);
                 if (pid >= 0 || !clone3_is_missing())
                         return pid;
-                /* The move takes more than a birth, on some kernels milliseconds. Nobody can see the
-                 * difference: the parent waits until the program runs. */
+                /* Nobody can see the difference, as the parent waits until the program runs. But a move
+                 * takes longer than a birth: 10 ms with Linux 6.1. */
                 s->join_cgroup = true;
         }
         return clone(child_main, stack_end, flags, s, ret_pidfd);

@@ -2,9 +2,8 @@
 /* Control groups of workers; see cgroup.h. Everything is a file below the root's descriptor: nothing here
  * depends on where that is mounted or what it is called.
  *
- * Changes of memory.events are heard by poll(2) (EPOLLPRI until the file is read again), not by inotify,
- * which would work too but may be had only 128 times by a user, and a DynamicUser= is shared by no one but
- * an ordinary one is. */
+ * Changes of memory.events are heard by poll(2) (EPOLLPRI until the file is read again) and not by inotify,
+ * of which a user has only 128 instances. */
 
 #include "master/cgroup.h"
 
