@@ -136,6 +136,44 @@ static void test_worker_speaks(void **state) {
         assert_said("{\"cmd\":\"MUSTER\",\"act\":\"retire\",\"reason\":\"a \\\"b\\\\?\"}\n");
 }
 
+static void assert_reason(const char *reason, const char *expected) {
+        char line[1024];
+
+        snprintf(line, sizeof(line), "{\"cmd\":\"MUSTER\",\"act\":\"retire\",\"reason\":\"%s\"}\n",
+                        expected);
+        assert_int_equal(muster_worker_retire(here.worker, reason), 0);
+        assert_said(line);
+}
+
+/* A long reason is cut to what is promised, and the message is whole however much of it has to be escaped.
+ */
+static void test_worker_reason(void **state) {
+        char reason[300], expected[600] = "";
+
+        memset(reason, 'x', sizeof(reason) - 1);
+        reason[sizeof(reason) - 1] = '\0';
+        assert_reason(reason, memset(expected, 'x', 256));
+        memset(reason, '"', sizeof(reason) - 1);
+        for (int i = 0; i < 256; i++)
+                memcpy(expected + 2 * (size_t) i, "\\\"", 3);
+        assert_reason(reason, expected);
+        assert_reason("ü\x7F\x1B", "????");
+        assert_reason("", "");
+}
+
+/* To ask is not to go: the worker serves on until the primary, whose replacement is ready, says so. */
+static void test_worker_asks_to_go(void **state) {
+        assert_int_equal(muster_worker_retire(here.worker, "bad state"), 0);
+        run_what_is_due();
+        assert_string_equal(here.log, "");
+        say("\"still here\"\n");
+        run_what_is_due();
+        assert_string_equal(here.log, "message \"still here\"\n");
+        say(ACT("retire"));
+        run_what_is_due();
+        assert_string_equal(here.log, "message \"still here\"\nretire\n");
+}
+
 /* Sends the line with a descriptor, as a primary does. */
 static void say_with_fd(const char *line, int fd) {
         union {
@@ -243,6 +281,8 @@ int main(void) {
                 worker_test(test_worker_whose_primary_talks_rubbish),
                 worker_test(test_worker_freed_in_handler),
                 worker_test(test_worker_speaks),
+                worker_test(test_worker_reason),
+                worker_test(test_worker_asks_to_go),
                 worker_test(test_worker_is_handed_a_server),
                 worker_test(test_worker_without_handlers),
                 cluster_test(test_worker_environment),
