@@ -131,7 +131,7 @@ def test_channel_ends_without_clients(site):
         begin = time.monotonic()
         w.channel.close()
         assert (w.wait_exit(), w.state) == (0, DRAINING)
-        assert time.monotonic() - begin < 0.9  # nothing was waited for
+        assert time.monotonic() - begin < 4  # nothing was waited for
 
 
 def test_channel_is_shut_down(site):
