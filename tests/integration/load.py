@@ -88,7 +88,7 @@ class Load:
         return self._ask(f"wait {n}", timeout)
 
     def reset(self):
-        """From here on the latencies count anew."""
+        """As count; from here on the latencies count anew."""
         return self._ask("reset")
 
     def pause(self):

@@ -30,7 +30,7 @@
  *
  *      count            how it stands
  *      wait N           answers when N requests have been answered that were begun after this
- *      reset            forgets the latencies
+ *      reset            how it stands, and then forgets the latencies
  *      pause            begins no request, and answers when none is under way and all connections are closed
  *      resume
  *      stop             as the end of stdin: finishes what is under way, says how it stands, and ends
@@ -498,9 +498,9 @@ static void command(const char *line) {
                 wait_left = strtoull(line + 5, NULL, 10);
                 wait_from = now;
         } else if (strcmp(line, "reset") == 0) {
+                say_account();
                 memset(histogram, 0, sizeof(histogram));
                 latency_max = 0;
-                say_account();
         } else if (strcmp(line, "pause") == 0)
                 pausing = true;
         else if (strcmp(line, "resume") == 0) {

@@ -3,6 +3,9 @@
 so would have noticed."""
 
 import contextlib
+import json
+import os
+import select
 import signal
 import socket
 import struct
@@ -10,7 +13,7 @@ import threading
 import time
 
 import pytest
-from harness import tcp, unix
+from harness import Master, tcp, unix, wait_readable
 from lifecycle import Lifecycle, tell
 from load import Load, address_of
 from worker_harness import DEADLINE
@@ -300,3 +303,51 @@ def test_stop_and_start(start):
                 m = start(sockets=[("http", sock.dup())])
             m.wait_ready()
             progress(100)
+
+
+IDLE_EXIT_MSEC = 20
+
+
+def connect_at(m, moment):
+    """When it has said that it goes, or so many milliseconds after it would; at its end at the latest."""
+    if moment == "stopping":
+        m.wait_message("STOPPING=1")
+    else:
+        select.select([m.pidfd], [], [], max(0, IDLE_EXIT_MSEC + moment) / 1000)
+    return m.connect()
+
+
+def test_idle_exit():
+    """It leaves when nobody is there, with success; whoever comes in that very moment is answered, by it or by the next one."""
+    settings = f'idle_exit = "{IDLE_EXIT_MSEC}ms";'
+    moments = ["stopping", *(i / 4 for i in range(-8, 12))]
+    request = b"GET /whoami HTTP/1.1\r\nHost: idle\r\nConnection: close\r\n\r\n"
+    with tcp() as sock, contextlib.ExitStack() as stack:
+        m, exits = None, 0
+
+        def begin():
+            nonlocal m
+            m = stack.enter_context(contextlib.closing(Master(settings, sockets=[("http", sock.dup())], workers=1)))
+
+        def end():
+            nonlocal exits
+            assert m.wait_exit() == 0, m.stderr()
+            exits += 1
+            stack.pop_all().close()
+            os.close(m.pidfd)  # hundreds of them
+
+        begin()
+        for i in range(3 * TIMES):
+            m.wait_ready()
+            with contextlib.closing(connect_at(m, moments[i % len(moments)])) as client:
+                client.send(request)
+                while client.sock not in wait_readable([client.sock, m.pidfd], "an answer, or the end"):
+                    end()
+                    begin()
+                answer = client.answer()
+                assert answer.status == 200 and json.loads(answer.body)["generation"] == 1
+            wait_readable([m.pidfd], "the end of a service without clients")
+            end()
+            begin()
+        m.wait_ready()
+        assert exits >= 3 * TIMES
