@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The manual tells everything that the programs take: each key with its group and default, each option.
 
-Arguments: musterd, and the built source of muster.conf(5)."""
+Arguments: musterd, the built source of muster.conf(5), and further programs with the sections of their manuals."""
 
 import re
 import subprocess
@@ -26,12 +26,18 @@ for group, body in re.findall(r"^(\w+): \{\n(.*?)^\};", printed, re.M | re.S):
 if "listen" not in conf:
     errors.append("muster.conf(5) does not explain listen")
 
-page = (SRC / "man/musterd.8.scd").read_text().replace("\\", "")
-usage = subprocess.run([musterd, "--help"], capture_output=True, text=True, check=True).stdout
-for option in re.findall(r"--[a-z-]+", usage):
-    checked += 1
-    if option not in page:
-        errors.append(f"musterd(8) does not explain {option}")
+for program, section in [(musterd, "8"), *zip(sys.argv[3::2], sys.argv[4::2])]:
+    name = Path(program).name
+    page = (SRC / f"man/{name}.{section}.scd").read_text().replace("\\", "")
+    usage = subprocess.run([program, "--help"], capture_output=True, text=True, check=True).stdout
+    for option in re.findall(r"--[a-z-]+", usage):
+        checked += 1
+        if not re.search(rf"^\*.*{option}\*", page, re.M):
+            errors.append(f"{name}({section}) does not explain {option}")
+    for verb in re.findall(r"^  ([a-z]+) [A-Z\[]", usage, re.M):
+        checked += 1
+        if not re.search(rf"^\*{verb}\*", page, re.M):
+            errors.append(f"{name}({section}) does not explain {verb}")
 
 libmuster = "".join(p.read_text() for p in (SRC / "man").glob("*.3.scd"))
 for name in re.findall(r"^\s+(muster_\w+);", (SRC / "lib/libmuster.sym").read_text(), re.M):
