@@ -25,6 +25,8 @@ from worker_harness import BUILD_DIR, CELL_SIZE, CELLS, DEADLINE, Client, high, 
 
 MUSTERD = BUILD_DIR / "src/master/musterd"
 MUSTER_EXEC = BUILD_DIR / "src/exec/muster-exec"
+MUSTER_ADMIN = BUILD_DIR / "src/admin/muster-admin"
+MUSTER = BUILD_DIR / "src/cli/muster"
 WORKER_DIR = BUILD_DIR / "src/worker"
 BOARD_SIZE = CELLS * CELL_SIZE
 PR_SET_CHILD_SUBREAPER = 36
@@ -103,7 +105,8 @@ class Master:
     """musterd NAME.conf in a directory of its own. `sockets`: (name, socket) pairs to pass; None: LISTEN_FDS is not set."""
 
     def __init__(self, config="", sockets=None, workers=2, name="web", worker=None, environment=None, affinity=None,
-                 stray=0, notify=True, watchdog_usec=None, arguments=(), command=None, directory=None, stderr=None, uid=None):
+                 stray=0, notify=True, watchdog_usec=None, arguments=(), command=None, directory=None, stderr=None, uid=None,
+                 admin_options=""):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="muster-"))
         self.site = self.dir / "site"
         self.site.mkdir()
@@ -123,7 +126,7 @@ class Master:
         # with a sanitizer, a signal is still to end a worker, and not a report
         own = "handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0:handle_abort=0"
         self.env["ASAN_OPTIONS"] = ":".join(filter(None, (self.env.get("ASAN_OPTIONS"), own)))
-        self.env["MUSTER_LIBEXECDIR"] = str(self.worker_dir(worker) if worker else WORKER_DIR)
+        self.env["MUSTER_LIBEXECDIR"] = str(self.libexec_dir(worker, admin_options))
         if notify:
             self.env["NOTIFY_SOCKET"] = str(self.dir / "notify")
         if watchdog_usec:
@@ -142,18 +145,31 @@ class Master:
             + (text if "workers:" in text else f"workers: {{ {count} }};\n{text}")
         )
 
-    def worker_dir(self, body):
-        """A directory with a stand-in for muster-worker: Python lines that use fake_worker.py."""
+    def libexec_dir(self, worker, admin_options):
+        """Where the internal programs are: in the build, a folder for each, so together in one only where more are needed."""
+        control = any(name == "control" for name, _ in self.socket_list)
+        if not worker and not control:
+            return WORKER_DIR
         folder = self.dir / "libexec"
         folder.mkdir()
-        script = folder / "muster-worker"
+        if worker:
+            self.write_worker(folder / "muster-worker", worker)
+        else:
+            (folder / "muster-worker").symlink_to((WORKER_DIR / "muster-worker").resolve())
+        if control:
+            script = folder / "muster-admin"
+            script.write_text(f"#!/bin/sh\nexec {MUSTER_ADMIN.resolve()} {admin_options}\n")
+            script.chmod(0o755)
+        return folder
+
+    def write_worker(self, script, body):
+        """A stand-in for muster-worker: Python lines that use fake_worker.py."""
         script.write_text(
             "#!/usr/bin/python3 -IS\nimport sys\n"
             f"sys.path.insert(0, {str(pathlib.Path(__file__).parent)!r})\nsys.dont_write_bytecode = True\n"
             f"from fake_worker import *\nREAL = {str(WORKER_DIR / 'muster-worker')!r}\n{body}\n"
         )
         script.chmod(0o755)
-        return folder
 
     def _spawn(self, affinity, stray, watchdog_usec, stderr, uid):
         socks = self.socket_list if self.pass_sockets else []
@@ -266,12 +282,20 @@ class Master:
                         pids.append(int(entry))
         return pids
 
-    def worker_processes(self):
-        workers = []
+    def _processes(self, wanted):
+        found = []
         for pid in sorted(self.children()):
-            with contextlib.suppress(ProcessLookupError):  # it has just gone
-                workers.append(Process(pid))
-        return workers
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # it has just gone
+                if wanted(pathlib.Path(f"/proc/{pid}/comm").read_text().strip()):
+                    found.append(Process(pid))
+        return found
+
+    def worker_processes(self):
+        return self._processes(lambda name: name != "muster-admin")
+
+    def admin_process(self):
+        """muster-admin, None when it does not run."""
+        return next(iter(self._processes(lambda name: name == "muster-admin")), None)
 
     def stderr(self):
         return self.stderr_file.read_text()
