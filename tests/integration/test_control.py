@@ -193,18 +193,35 @@ def test_bad_reload(controlled):
 
 
 def test_reload_takes_its_time(controlled):
-    """The command waits as long as the reload does; a second one is told that it is busy; a time limit is its own."""
+    """The command waits as long as the reload does; those that come meanwhile wait for the one after it, which reads the
+    file as it is then."""
     m = controlled(workers=1, worker=LATE_WORKER)
-    process = subprocess.Popen([MUSTER, f"--socket={m.control_path}", "reload", "web"], stdout=subprocess.PIPE, text=True)
+    command = [MUSTER, f"--socket={m.control_path}", "reload", "web"]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     wait_reloading(m)
-    r = muster(m, "reload", "web")
-    assert r.returncode == 1 and r.stderr.startswith("muster: web: ")
-    assert post(m, "/v1/reload").status == 409
+    later = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    # the socket, the channel, and the three
+    m.wait_until(lambda: sum(t.startswith("socket:") for t in m.admin_process().fds().values()) >= 5, "three clients")
     assert status_of(m)["state"] == "reloading"
-    assert process.poll() is None
+    assert [p.poll() for p in (first, *later)] == [None] * 3
+    m.write_config(workers=2)
     (m.dir / "libexec/go").touch()
-    out, _ = process.communicate(timeout=DEADLINE)
-    assert (process.returncode, out) == (0, "web: generation 2 serves with 1 worker\n")
+    assert first.communicate(timeout=DEADLINE)[0] == "web: generation 2 serves with 1 worker\n"
+    answers = [process.communicate(timeout=DEADLINE)[0] for process in later]
+    assert "web: generation 3 serves with 2 workers\n" in answers
+    assert all(a.endswith(" serves with 2 workers\n") for a in answers), answers
+    assert [p.returncode for p in (first, *later)] == [0] * 3
+
+
+def test_stop_in_the_middle_of_a_reload(controlled):
+    """Whoever waits for it is told."""
+    m = controlled(workers=1, worker=LATE_WORKER)
+    process = subprocess.Popen([MUSTER, f"--socket={m.control_path}", "reload", "web"], stderr=subprocess.PIPE, text=True)
+    wait_reloading(m)
+    m.kill()
+    assert process.communicate(timeout=DEADLINE)[1] == "muster: web: The service was stopped in the middle of the reload.\n"
+    assert process.returncode == 1
+    assert m.wait_exit() == 0
 
 
 def test_reload_with_a_limit(controlled):
