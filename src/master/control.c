@@ -285,9 +285,11 @@ static bool log_end(pid_t pid, int code, int status) {
                 return true;
         }
         if (code == CLD_EXITED)
-                log_error("muster-admin (pid %d) exited with status %d.", pid, status);
+                log_event(LOG_ERR, (.message_id = MESSAGE_ID_ADMIN_ENDED),
+                                "muster-admin (pid %d) exited with status %d.", pid, status);
         else
-                log_error("muster-admin (pid %d) was killed by signal %d.", pid, status);
+                log_event(LOG_ERR, (.message_id = MESSAGE_ID_ADMIN_ENDED),
+                                "muster-admin (pid %d) was killed by signal %d.", pid, status);
         return false;
 }
 
