@@ -221,49 +221,50 @@ static void on_worker_ready(Worker *w, void *userdata) {
         status_notify(m, "");
 }
 
-/* A worker that is not its slot's any more, or may not be. */
-static void lose_worker(Manager *m, Worker *w) {
+/* A worker is not its slot's any more, or may not be. @why: in words, what it did. */
+static void lose_worker(Manager *m, Worker *w, bool was_ready, const char *why) {
         Slot *s = manager_slot(m, w->slot);
 
-        if (m->state == MANAGER_STOPPING || !s)
+        if (m->state == MANAGER_STOPPING || !s || (s->current != w && s->successor != w && s->incoming != w))
                 return;
+        snprintf(m->failure, sizeof(m->failure), "worker %u %s", w->slot, why);
         if (s->incoming == w) {
                 s->incoming = NULL;
                 reload_on_lost(m);
-        } else if (s->current == w && m->state == MANAGER_STARTING && w->state == WORKER_EXITED)
+        } else if (m->state == MANAGER_STARTING && (!was_ready || w->state == WORKER_EXITED))
                 manager_start_failed(m);
-        else if (s->current == w || s->successor == w)
+        else
                 slot_worker_lost(s, w);
 }
 
 static void on_worker_leaves(Worker *w, void *userdata) {
         Manager *m = userdata;
         Slot *s = manager_slot(m, w->slot);
+        bool was_ready = w->state == WORKER_READY;
         const char *why = worker_leave_to_string(w);
+        char text[WORKER_TEXT_MAX + 32];
 
         log_event(LOG_NOTICE,
                         (.message_id = MESSAGE_ID_WORKER_LEAVES, .worker = w->slot, .worker_pid = w->pid,
                                         .generation = w->generation),
                         "Worker %u (pid %d) is to be replaced: %s.", w->slot, w->pid, why);
-        if (m->state == MANAGER_STOPPING || !s)
-                return;
-        if (s->incoming == w) {
-                snprintf(m->failure, sizeof(m->failure), "worker %u wants to be replaced: %s", w->slot, why);
-                worker_retire(w); /* once it is lost to its slot nobody else would */
-                lose_worker(m, w);
-        } else
+        if (was_ready && s && s->incoming != w) {
                 slot_worker_leaves(s, w);
+                return;
+        }
+        /* Before it is ready, or in its trial, that is no better than a death. */
+        snprintf(text, sizeof(text), "wants to be replaced: %s", why);
+        worker_retire(w);
+        lose_worker(m, w, was_ready, text);
 }
 
 /* Its successor does not wait for its end. */
 static void on_worker_stops(Worker *w, void *userdata) {
         Manager *m = userdata;
-        const Slot *s = manager_slot(m, w->slot);
+        bool was_ready = w->state == WORKER_READY || worker_has_spoken(w);
 
-        if (s && s->incoming == w)
-                snprintf(m->failure, sizeof(m->failure), "worker %u stopped by itself", w->slot);
         worker_set_retiring(w);
-        lose_worker(m, w);
+        lose_worker(m, w, was_ready, "stopped by itself");
         status_notify(m, "");
 }
 
@@ -321,15 +322,11 @@ static void manager_check_finished(Manager *m) {
 
 static void on_worker_exit(Worker *w, void *userdata) {
         Manager *m = userdata;
-        const Slot *s = manager_slot(m, w->slot);
-        bool of_slot = s && (s->current == w || s->successor == w || s->incoming == w);
         const ExitRecord *record = exits_add(&m->exits, w);
 
-        if (of_slot && m->state != MANAGER_STOPPING)
-                snprintf(m->failure, sizeof(m->failure), "worker %u %s", w->slot, record->reason);
         m->cell_used[w->cell_index] = false;
         orphans_worker_ended(m->orphans, w);
-        lose_worker(m, w);
+        lose_worker(m, w, /* was_ready= */ false, record->reason);
         worker_free(w);
         status_notify(m, "");
         manager_check_finished(m);

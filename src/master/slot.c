@@ -135,15 +135,8 @@ static void slot_replace(Slot *s) {
 }
 
 void slot_worker_leaves(Slot *s, Worker *w) {
-        if (s->manager->state == MANAGER_STOPPING)
-                return;
-        if (w->state == WORKER_READY)
+        if (s->current == w && s->manager->state != MANAGER_STOPPING)
                 slot_replace(s);
-        else {
-                /* It was not even ready: that is no better than a death. */
-                worker_retire(w);
-                slot_worker_lost(s, w);
-        }
 }
 
 void slot_worker_lost(Slot *s, Worker *w) {

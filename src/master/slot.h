@@ -38,7 +38,7 @@ void slot_fill(Slot *s);
 /* @w of this slot, which was starting, is ready. */
 void slot_worker_ready(Slot *s, Worker *w);
 
-/* @w, the current one or its successor, is to be replaced. */
+/* @w, which is ready, is to be replaced. */
 void slot_worker_leaves(Slot *s, Worker *w);
 
 /* @w, the current one or its successor, has ended or is as good as that: it is let go of, and the slot

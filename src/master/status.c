@@ -16,7 +16,7 @@
 #include "master/usage.h"
 
 #define NOTIFY_INTERVAL_USEC (1 * USEC_PER_SEC)
-#define NOTIFY_BURST         20
+#define NOTIFY_BURST         100
 
 unsigned status_count_ready(const Manager *m) {
         unsigned n = 0;

@@ -17,6 +17,11 @@
 /* What one EXTEND_TIMEOUT_USEC= can ask for. */
 #define EXTENSION_MAX_USEC (3600 * USEC_PER_SEC)
 
+/* On the channel, in any second: bytes, and what a message costs besides them. */
+#define FLOOD_INTERVAL_USEC (1 * USEC_PER_SEC)
+#define FLOOD_BYTES_MAX     (16 * 1024 * 1024)
+#define FLOOD_MESSAGE_BYTES 512
+
 static void tell_ready(Worker *w) {
         if (w->state == WORKER_STARTING)
                 w->environment->handlers.ready(w, w->environment->userdata);
@@ -50,6 +55,25 @@ void worker_look_at_board(Worker *w) {
         }
 }
 
+/* Nobody has so much to say to the master; a worker that floods it is not heard any more. */
+static bool is_flooding(Worker *w, size_t message_bytes) {
+        uint64_t now_usec = clock_now_usec();
+
+        if (now_usec - w->flood_since_usec >= FLOOD_INTERVAL_USEC) {
+                w->flood_since_usec = now_usec;
+                w->flood_bytes = 0;
+        }
+        w->flood_bytes += message_bytes + FLOOD_MESSAGE_BYTES;
+        return w->flood_bytes > FLOOD_BYTES_MAX;
+}
+
+static void log_closed(const Worker *w, const char *why) {
+        log_event(LOG_WARNING,
+                        (.message_id = MESSAGE_ID_CHANNEL_CLOSED, .worker = w->slot, .worker_pid = w->pid,
+                                        .generation = w->generation),
+                        "Closed the channel of worker %u (pid %d): %s.", w->slot, w->pid, why);
+}
+
 static void on_message(muster_channel *channel, muster_message *message, void *userdata) {
         enum { CMD, ACT, REASON, TEXT };
         JsonMember m[] = { [CMD] = { .name = "cmd" },
@@ -61,6 +85,11 @@ static void on_message(muster_channel *channel, muster_message *message, void *u
         size_t n;
 
         const char *json = muster_message_get_json(message, &n);
+        if (is_flooding(w, n)) {
+                if (muster_channel_disconnect(channel) >= 0)
+                        log_closed(w, "found more than 16M in a second");
+                return;
+        }
         (void) json_scan(json, n, m, ELEMENTSOF(m)); /* the channel has done so before */
         bool ours = json_span_is(m[CMD].value, "MUSTER");
         if (json_span_is(m[ACT].value, "suicide") || (ours && json_span_is(m[ACT].value, "retire"))) {
@@ -82,11 +111,7 @@ static void on_disconnected(muster_channel *channel, int error, void *userdata) 
         const Worker *w = userdata;
 
         if (error < 0)
-                log_event(LOG_WARNING,
-                                (.message_id = MESSAGE_ID_CHANNEL_CLOSED, .worker = w->slot,
-                                                .worker_pid = w->pid, .generation = w->generation),
-                                "Closed the channel of worker %u (pid %d): %s.", w->slot, w->pid,
-                                error == -EBADMSG    ? "found something that is no JSON line"
+                log_closed(w, error == -EBADMSG      ? "found something that is no JSON line"
                                 : error == -EMSGSIZE ? "found a message longer than 256K"
                                 : error == -EPROTO   ? "found a descriptor that belongs to nothing"
                                                      : strerror(-error));

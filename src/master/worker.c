@@ -61,7 +61,7 @@ Worker *worker_free(Worker *w) {
 
 DEFINE_CLEANUP(Worker, worker_free)
 
-static bool worker_has_spoken(const Worker *w) {
+bool worker_has_spoken(const Worker *w) {
         return atomic_load_explicit(&w->cell->state, memory_order_acquire) != BOARD_STARTING;
 }
 
@@ -123,7 +123,8 @@ static void on_exit_of_child(muster_child *child, int code, int status, void *us
         notify_inbox_read_rest(w->inbox); /* its last words */
         worker_set_deadline(w, USEC_INFINITY);
         (void) muster_child_get_usage(child, &w->usage);
-        w->out_of_memory = w->cgroup && cgroup_get_oom_kills(w->cgroup) > 0;
+        w->out_of_memory = code != CLD_EXITED && status == SIGKILL && w->kill == WORKER_KILL_NONE &&
+                           w->cgroup && cgroup_get_oom_kills(w->cgroup) > 0;
         w->exit_code = code;
         w->exit_status = status;
         w->exited_usec = clock_now_usec();

@@ -108,6 +108,8 @@ struct Worker {
         char status[WORKER_TEXT_MAX]; /* what it said last about itself; "": nothing */
         bool reloading;               /* as it says itself: RELOADING=1 (sd_notify(3)) */
         int error;                    /* ERRNO=, likewise; 0: none */
+        uint64_t flood_since_usec;    /* of what it says on its channel */
+        uint64_t flood_bytes;
 
         int exit_code; /* CLD_… */
         int exit_status;
@@ -153,6 +155,9 @@ void worker_leave(Worker *w, WorkerLeave leave, const char *reason);
 
 /* A native worker has changed something on the board. */
 void worker_look_at_board(Worker *w);
+
+/* Whether it has written on the board that it is ready, or was, whatever has been seen of that. */
+bool worker_has_spoken(const Worker *w);
 
 /* Asks it for a sign of life: every turn of a native worker's loop is one, and this wakes it up. */
 void worker_probe(Worker *w);
