@@ -36,7 +36,8 @@ static void notify(const char *text) {
 }
 
 void notify_alive(void) {
-        notify("WATCHDOG=1");
+        if (notify_watchdog_interval_usec() > 0)
+                notify("WATCHDOG=1");
 }
 
 void notify_status(const char *state, const char *format, ...) {
