@@ -108,6 +108,10 @@ static void worker_set_deadline(Worker *w, uint64_t timeout_usec) {
         w->deadline_usec = clock_now_usec() + timeout_usec;
         r = sd_event_add_time_relative(w->environment->event, &w->deadline, CLOCK_MONOTONIC, timeout_usec,
                         clock_accuracy_usec(timeout_usec), on_deadline, w);
+        /* After its end and all that it said: when the master was late (stopped, swapped out), these are due
+         * together. */
+        if (r >= 0)
+                r = sd_event_source_set_priority(w->deadline, SD_EVENT_PRIORITY_IDLE);
         if (r < 0)
                 log_warning_errno(r, "Failed to set a deadline for worker %u: %m", w->slot);
 }
