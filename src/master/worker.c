@@ -62,7 +62,9 @@ Worker *worker_free(Worker *w) {
 DEFINE_CLEANUP(Worker, worker_free)
 
 bool worker_has_spoken(const Worker *w) {
-        return atomic_load_explicit(&w->cell->state, memory_order_acquire) != BOARD_STARTING;
+        uint32_t state = atomic_load_explicit(&w->cell->state, memory_order_acquire);
+
+        return state > BOARD_STARTING && state < _BOARD_STATE_MAX;
 }
 
 static void worker_set_deadline(Worker *w, uint64_t timeout_usec);
