@@ -373,12 +373,15 @@ static void loop_drain(Loop *l, bool orphan) {
         board_cell_set_state(l->board, l->cell, BOARD_DRAINING);
 }
 
+/* The master's order is obeyed at the end of the turn (loop_turn()). Its end sends the same signal
+ * (PR_SET_PDEATHSIG). */
 static void loop_read_signals(Loop *l) {
         struct signalfd_siginfo info;
 
-        /* The master's end sends the same signal as the master does (PR_SET_PDEATHSIG). */
         while (read(l->signal_fd, &info, sizeof(info)) == sizeof(info))
-                loop_drain(l, /* orphan= */ getppid() != l->master);
+                l->told_to_drain = true;
+        if (l->told_to_drain && getppid() != l->master)
+                loop_drain(l, /* orphan= */ true);
 }
 
 static void loop_read_channel(Loop *l, uint32_t events) {
@@ -449,12 +452,16 @@ static int loop_turn(Loop *l, int timeout_msec) {
 
         board_cell_beat(l->cell);
         loop_set_time(l);
-        /* The order to drain first: what is accepted in spite of it may end with this process. */
+        /* The master's end first: what is accepted in spite of it may end with this process. */
         for (int i = 0; i < n; i++)
                 if (loop_is_order(l, events + i))
                         loop_obey(l, events + i);
         for (int i = 0; i < n; i++)
                 loop_dispatch(l, events + i);
+        /* While the master lives, this comes after the queue: a connection wakes up one worker of those that
+         * sleep (EPOLLEXCLUSIVE), and when that is this one the others have never heard of it. */
+        if (l->told_to_drain)
+                loop_drain(l, /* orphan= */ false);
         loop_expire(l);
         if (l->n_broken == l->n_listeners && !l->server.draining)
                 return log_error_errno(-ENOTSOCK, "No listening socket is left.");
