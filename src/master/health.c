@@ -32,14 +32,14 @@ uint64_t health_interval_usec(const Manager *m) {
 
 /* Its replacement is started first, though it serves nobody. */
 void health_worker_hangs(Manager *m, Worker *w) {
-        char buf[DURATION_STRING_MAX];
+        char buf[WORKER_HANG_STRING_MAX];
 
         log_event(LOG_ERR,
                         (.message_id = MESSAGE_ID_WORKER_HANGS, .worker = w->slot, .worker_pid = w->pid,
                                         .generation = w->generation),
-                        "Worker %u (pid %d) has not reacted for %s, replacing it.", w->slot, w->pid,
-                        duration_to_string(w->watchdog_usec, buf));
-        snprintf(m->failure, sizeof(m->failure), "worker %u did not react for %s", w->slot, buf);
+                        "Worker %u (pid %d) %s, replacing it.", w->slot, w->pid,
+                        worker_hang_to_string(w, buf));
+        snprintf(m->failure, sizeof(m->failure), "worker %u %s", w->slot, buf);
 
         Slot *s = m->slots[w->slot - 1]; /* one that is ready has it */
         if (s->current == w)

@@ -146,8 +146,10 @@ static void on_notification(const NotifyMessage *n, pid_t sender, void *userdata
                 tell_ready(w);
         if (n->stopping)
                 tell_stops(w);
-        if (n->watchdog_trigger)
+        if (n->watchdog_trigger) {
+                w->triggered = true;
                 w->environment->handlers.hangs(w, w->environment->userdata);
+        }
 }
 
 static void on_memory_event(void *userdata) {

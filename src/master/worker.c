@@ -363,8 +363,19 @@ const char *worker_leave_to_string(const Worker *w) {
         return w->leave != WORKER_STAYS && *w->reason ? w->reason : names[w->leave];
 }
 
+const char *worker_hang_to_string(const Worker *w, char buf[static WORKER_HANG_STRING_MAX]) {
+        char watchdog[DURATION_STRING_MAX];
+
+        if (w->triggered)
+                snprintf(buf, WORKER_HANG_STRING_MAX, "said that it hangs");
+        else
+                snprintf(buf, WORKER_HANG_STRING_MAX, "did not react for %s",
+                                duration_to_string(w->watchdog_usec, watchdog));
+        return buf;
+}
+
 const char *worker_exit_to_string(const Worker *w, char buf[static WORKER_EXIT_STRING_MAX]) {
-        char reason[BOARD_REASON_SIZE], timeout[DURATION_STRING_MAX];
+        char reason[BOARD_REASON_SIZE], timeout[DURATION_STRING_MAX], hang[WORKER_HANG_STRING_MAX];
         const char *name;
 
         board_cell_get_reason(w->cell, reason);
@@ -378,8 +389,7 @@ const char *worker_exit_to_string(const Worker *w, char buf[static WORKER_EXIT_S
                                 duration_to_string(w->stop_timeout_usec, timeout));
                 return buf;
         case WORKER_KILL_WATCHDOG:
-                snprintf(buf, WORKER_EXIT_STRING_MAX, "was killed: it did not react for %s",
-                                duration_to_string(w->watchdog_usec, timeout));
+                snprintf(buf, WORKER_EXIT_STRING_MAX, "was killed: it %s", worker_hang_to_string(w, hang));
                 return buf;
         case WORKER_KILL_ABANDONED:
                 snprintf(buf, WORKER_EXIT_STRING_MAX, "was killed: not needed any more");

@@ -11,6 +11,7 @@
 #include <systemd/sd-event.h>
 
 #include "basic/list.h"
+#include "basic/parse.h"
 #include "board/board.h"
 #include "master/cgroup.h"
 #include "master/config.h"
@@ -107,6 +108,7 @@ struct Worker {
         char reason[WORKER_TEXT_MAX]; /* of its leaving, in its own words or ours; "": none given */
         char status[WORKER_TEXT_MAX]; /* what it said last about itself; "": nothing */
         bool reloading;               /* as it says itself: RELOADING=1 (sd_notify(3)) */
+        bool triggered;               /* likewise WATCHDOG=trigger: that it hangs */
         int error;                    /* ERRNO=, likewise; 0: none */
         uint64_t flood_since_usec;    /* of what it says on its channel */
         uint64_t flood_bytes;
@@ -186,6 +188,10 @@ bool worker_id_from_variable(const char *variable, pid_t master, WorkerId *ret);
 
 /* Why it leaves, for people; NULL: it does not. */
 const char *worker_leave_to_string(const Worker *w);
+
+/* In what it hangs, for people: "did not react for 10s". */
+#define WORKER_HANG_STRING_MAX (DURATION_STRING_MAX + 32)
+const char *worker_hang_to_string(const Worker *w, char buf[static WORKER_HANG_STRING_MAX]);
 
 /* How it ended, for people: `exited with status 1: cannot open the directory "/srv"`. */
 #define WORKER_EXIT_STRING_MAX 384
