@@ -62,11 +62,12 @@ def wait_readable(fds, what, timeout=DEADLINE):
 
 
 class Process:
-    """Some process, watched by a pidfd: a worker, which is not our child."""
+    """Some process, watched by a pidfd: a worker, which is not our child. `master`: to listen to while it is waited for."""
 
-    def __init__(self, pid):
+    def __init__(self, pid, master=None):
         self.pid = pid
         self.pidfd = os.pidfd_open(pid)
+        self.master = master
 
     def kill(self, signo):
         with contextlib.suppress(ProcessLookupError):
@@ -76,7 +77,10 @@ class Process:
         return bool(select.select([self.pidfd], [], [], 0)[0])
 
     def wait_end(self, timeout=DEADLINE):
-        wait_readable([self.pidfd], f"the end of {self.pid}", timeout)
+        end = time.monotonic() + timeout
+        heard = [self.master.notify_socket] if self.master else []
+        while self.pidfd not in wait_readable([self.pidfd, *heard], f"the end of {self.pid}", max(end - time.monotonic(), 0)):
+            self.master._receive()
 
     def environment(self):
         data = pathlib.Path(f"/proc/{self.pid}/environ").read_bytes()

@@ -11,6 +11,7 @@ import os
 import pathlib
 import select
 import threading
+import time
 
 from harness import Process
 from worker_harness import BUILD_DIR
@@ -48,7 +49,7 @@ def tell(m, command):
 
 
 def grandchild(m, command="/fork"):
-    return Process(int(tell(m, command)))
+    return Process(int(tell(m, command)), m)
 
 
 @contextlib.contextmanager
@@ -97,7 +98,10 @@ def assert_always(m, start, since=0):
 
 def elapse(m, seconds):
     """For what must not happen within a time: musterd is there all the while. On a slow machine it is longer."""
-    assert not select.select([m.pidfd], [], [], seconds)[0], m.stderr()
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        m.statuses()
+        assert not select.select([m.pidfd], [], [], min(0.05, seconds))[0], m.stderr()
 
 
 class Asking:

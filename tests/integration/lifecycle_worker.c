@@ -218,8 +218,10 @@ static void become_ready(void) {
                 (void) tell_notify("READY=1", -1);
         else if (mode_has("channel"))
                 tell_channel("{\"cmd\":\"MUSTER\",\"act\":\"ready\"}\n");
-        else
+        else {
+                self.cell->beats++; /* as muster-worker, whose first turn comes before */
                 tell_state(STATE_READY);
+        }
 }
 
 static void begin(void) {

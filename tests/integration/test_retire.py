@@ -4,11 +4,13 @@
 import contextlib
 import json
 import os
+import pathlib
 import signal
 
 import pytest
 from harness import Process
 from lifecycle import Asking, assert_always, begin, connected, elapse, gate, pids, tell, wait_said
+from worker_harness import READY, Worker
 
 AT_ONCE = 'restart: { backoff_min = "1ms"; backoff_max = "20ms"; limit = 0; };'
 WAYS = {
@@ -22,7 +24,7 @@ WAYS = {
 
 def leave(m, command="/suicide"):
     """The worker that was told so."""
-    return Process(int(tell(m, command)))
+    return Process(int(tell(m, command)), m)
 
 
 def leave_all(m, pids_):
@@ -248,7 +250,7 @@ def test_old_one_during_a_reload(ready, tmp_path):
         old.wait_end()
         second = m.whoami()
         assert second["generation"] == 1
-        second = Process(second["pid"])
+        second = Process(second["pid"], m)
     assert "STATUS=1/1 workers ready" in m.wait_ready()
     second.wait_end()
     assert m.whoami()["generation"] == 2
@@ -360,3 +362,17 @@ def test_one_of_two_that_is_scaled_away(ready, tmp_path):
         m.wait_until(lambda: pids(m) == {first}, "the end of the successor")
     elapse(m, 0.1)
     assert pids(m) == {first}
+
+
+def test_no_connection_is_forgotten(tmp_path):
+    """The kernel wakes one worker for a connection. When that one is told to go in the same moment, its sibling, which
+    sleeps, would never hear of it."""
+    (tmp_path / "index.html").write_text("hello\n")
+    for round_ in range(100):
+        with Worker(tmp_path) as first, first.sibling() as second:
+            workers = [w.wait_state(READY) for w in (first, second)]
+            for worker in workers:  # asleep
+                worker.wait_until(lambda w=worker: pathlib.Path(f"/proc/{w.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "S")
+            with contextlib.closing(first.connect()) as client:
+                workers[round_ % 2].kill(signal.SIGTERM)
+                assert client.request("/", headers=["Connection: close"]).status == 200
