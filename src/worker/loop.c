@@ -337,51 +337,70 @@ static void listener_failed(Loop *l, Listener *li, int error) {
         }
 }
 
+/* Returns whether there may be another one. */
+static bool loop_accept_one(Loop *l, Listener *li) {
+        /* First: a connection that cannot be kept must stay in the queue. */
+        _cleanup_free_ Client *client = malloc(sizeof(Client));
+        if (!client) {
+                listener_failed(l, li, ENOMEM);
+                return false;
+        }
+        int fd = accept4(li->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0) {
+                if (errno == EAGAIN)
+                        return false;
+                listener_failed(l, li, errno);
+                return true;
+        }
+        loop_add_client(l, TAKE_PTR(client), fd);
+        li->n_accepted++;
+        return true;
+}
+
 static void loop_accept(Loop *l, Listener *li) {
-        for (int i = 0; i < ACCEPTS_MAX && l->listening && !li->broken; i++) {
-                /* First: a connection that cannot be kept must stay in the queue. */
-                _cleanup_free_ Client *client = malloc(sizeof(Client));
-                if (!client) {
-                        listener_failed(l, li, ENOMEM);
-                        return;
-                }
-                int fd = accept4(li->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-                if (fd < 0) {
-                        if (errno == EAGAIN)
-                                return;
-                        listener_failed(l, li, errno);
-                        continue;
-                }
-                loop_add_client(l, TAKE_PTR(client), fd);
+        for (int i = 0; i < ACCEPTS_MAX && l->listening && !li->broken && loop_accept_one(l, li); i++)
                 if (l->server.n_connections >= l->max_connections)
                         loop_stop_listening(l);
-                else if (++li->n_accepted >= ACCEPTS_PER_ADD)
+                else if (li->n_accepted >= ACCEPTS_PER_ADD)
                         listener_rotate(l, li);
+}
+
+/* A connection wakes one worker of those that sleep (EPOLLEXCLUSIVE). For one that came just before this
+ * worker stopped listening, that may have been this one, and the others have not heard of it. */
+static void loop_accept_last(Loop *l) {
+        for (unsigned i = 0; i < l->n_listeners; i++) {
+                Listener *li = l->listeners + i;
+                for (int k = 0; k < ACCEPTS_MAX && !li->broken &&
+                                l->server.n_connections < l->max_connections;
+                                k++)
+                        if (!loop_accept_one(l, li))
+                                break;
         }
 }
 
-/* What was accepted is answered, the rest of the queue belongs to others. */
+/* What was accepted is answered, the rest of the queue belongs to others. Of an orphan all of it does: what
+ * that one accepts may end with it. */
 static void loop_drain(Loop *l, bool orphan) {
         /* Nobody is left to set a limit. */
         if (orphan && l->end_at == USEC_INFINITY)
                 l->end_at = l->server.now + ORPHAN_DRAIN;
         if (l->server.draining)
                 return;
+        bool listening = l->listening;
         loop_stop_listening(l);
         l->retry_at = USEC_INFINITY;
         server_drain(&l->server);
+        if (listening && !orphan)
+                loop_accept_last(l);
         board_cell_set_state(l->board, l->cell, BOARD_DRAINING);
 }
 
-/* The master's order is obeyed at the end of the turn (loop_turn()). Its end sends the same signal
- * (PR_SET_PDEATHSIG). */
 static void loop_read_signals(Loop *l) {
         struct signalfd_siginfo info;
 
+        /* The master's end sends the same signal as the master does (PR_SET_PDEATHSIG). */
         while (read(l->signal_fd, &info, sizeof(info)) == sizeof(info))
-                l->told_to_drain = true;
-        if (l->told_to_drain && getppid() != l->master)
-                loop_drain(l, /* orphan= */ true);
+                loop_drain(l, /* orphan= */ getppid() != l->master);
 }
 
 static void loop_read_channel(Loop *l, uint32_t events) {
@@ -452,16 +471,12 @@ static int loop_turn(Loop *l, int timeout_msec) {
 
         board_cell_beat(l->cell);
         loop_set_time(l);
-        /* The master's end first: what is accepted in spite of it may end with this process. */
+        /* The order to drain first: what is accepted in spite of it may end with this process. */
         for (int i = 0; i < n; i++)
                 if (loop_is_order(l, events + i))
                         loop_obey(l, events + i);
         for (int i = 0; i < n; i++)
                 loop_dispatch(l, events + i);
-        /* While the master lives, this comes after the queue: a connection wakes up one worker of those that
-         * sleep (EPOLLEXCLUSIVE), and when that is this one the others have never heard of it. */
-        if (l->told_to_drain)
-                loop_drain(l, /* orphan= */ false);
         loop_expire(l);
         if (l->n_broken == l->n_listeners && !l->server.draining)
                 return log_error_errno(-ENOTSOCK, "No listening socket is left.");

@@ -28,7 +28,6 @@ typedef struct Loop {
         unsigned n_broken;
         unsigned max_connections;
         bool listening;
-        bool told_to_drain; /* by the signal */
         uint64_t leave_at;  /* number of answers; UINT64_MAX: never, or it has been said */
         uint64_t retry_at;  /* to listen again, when something lacked; else USEC_INFINITY */
         uint64_t end_at;    /* of a drain that nobody watches over; else USEC_INFINITY */

@@ -7,6 +7,7 @@ import email.utils
 import errno
 import json
 import os
+import pathlib
 import resource
 import select
 import signal
@@ -17,7 +18,7 @@ import time
 
 import pytest
 import worker_harness
-from worker_harness import BINARY, BINARY, DEADLINE, DRAINING, READY, Worker, wrapper
+from worker_harness import BINARY, DEADLINE, DRAINING, READY, Worker, wrapper
 
 BIG = 20 * 1024 * 1024
 SECRET = b"nobody may see this"
@@ -785,16 +786,38 @@ def test_drain_leaves_the_queue_to_siblings(site):
         sibling.close()
 
 
-def test_drain_comes_before_the_queue(site):
-    """A worker that finds connections and the order to drain when it wakes up leaves the connections: whoever ends it (systemd
-    kills the workers of a killed master) would end them too. The kernel wakes the stopped workers of a dead master."""
+def test_drain_takes_what_woke_it_up(site):
+    """A connection wakes up one worker of those that sleep. When that one finds the order to drain at the same time it takes
+    the connection along: nobody else has heard of it."""
     with started(site) as w:
         w.kill(signal.SIGSTOP)
         os.waitid(os.P_PIDFD, w.pidfd, os.WSTOPPED)
         waiting = [w.connect() for _ in range(20)]
+        for client in waiting:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         w.kill()
         w.kill(signal.SIGCONT)
-        assert w.wait_exit() == 0 and w.cell()[2] == 0
+        for client in waiting:
+            answer = client.answer()
+            assert answer.status == 200 and answer.headers["connection"] == "close"
+            client.close()
+        assert w.wait_exit() == 0 and w.cell()[2] == 20
+
+
+def test_orphan_leaves_the_queue(site):
+    """A worker that finds connections and the end of its master when it wakes up leaves the connections: whoever ends it (systemd
+    kills the workers of a killed master) would end them too. The kernel wakes the stopped workers of a dead master."""
+    worker_harness.prctl(worker_harness.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    with started(site, "--whoami", wrapper=wrapper("master")) as w:
+        pid = json.loads(w.get("/whoami").body)["pid"]
+        accepted = w.cell()[2]
+        os.kill(pid, signal.SIGSTOP)
+        w.wait_until(lambda: pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T")
+        waiting = [w.connect() for _ in range(20)]
+        w.kill(signal.SIGKILL)
+        w.wait_exit()  # now the worker is ours
+        _, status = os.waitpid(pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 0 and w.cell()[2] == accepted
         for client in waiting:
             sibling, _ = w.listeners[0].accept()
             sibling.close()

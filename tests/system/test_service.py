@@ -115,8 +115,8 @@ def test_sandbox_of_worker(served, n_workers):
         assert environment['MUSTER_GENERATION'] == '1'
         assert environment['LISTEN_FDS'] == '1'
         assert environment['LISTEN_FDNAMES'] == 'http'
-        for name in 'NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID':
-            assert name not in environment
+        assert environment['NOTIFY_SOCKET'].startswith('/run/muster/default/run/'), 'the master\'s, not systemd\'s'
+        assert environment['WATCHDOG_USEC'] == '10000000'
 
 
 def test_descriptors_of_worker(served, n_workers):
