@@ -206,10 +206,11 @@ static bool first_time(NotifyInbox *i, Complaint c) {
         return first;
 }
 
-#define complain(i, what, level, ...)                                         \
-        do {                                                                  \
-                if (first_time(i, what))                                      \
-                        log_event(level, (.worker = (i)->slot), __VA_ARGS__); \
+#define complain(i, what, level, ...)                                                                    \
+        do {                                                                                             \
+                if (first_time(i, what))                                                                 \
+                        log_event(level, (.message_id = MESSAGE_ID_NOTIFY_REFUSED, .worker = (i)->slot), \
+                                        __VA_ARGS__);                                                    \
         } while (0)
 
 static bool inbox_accepts(NotifyInbox *i, const Datagram *d) {
@@ -264,8 +265,10 @@ static void inbox_handle(NotifyInbox *i, const Datagram *d) {
 
 /* No error is known that could happen; it would not go away either, so the loop must not come back to it. */
 static void inbox_failed(NotifyInbox *i, int error) {
-        complain(i, COMPLAINT_RECEIVE, LOG_ERR, "Worker %u: no more notifications can be received: %s",
-                        i->slot, strerror(-error));
+        if (first_time(i, COMPLAINT_RECEIVE))
+                log_event(LOG_ERR, (.worker = i->slot),
+                                "Worker %u: no more notifications can be received: %s", i->slot,
+                                strerror(-error));
         (void) sd_event_source_set_enabled(i->source, SD_EVENT_OFF); /* only fails for wrong arguments */
 }
 

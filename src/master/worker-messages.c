@@ -121,12 +121,6 @@ static void on_notification(const NotifyMessage *n, pid_t sender, void *userdata
         Worker *w = userdata;
         bool was_reloading = w->reloading;
 
-        if (n->n_ignored > 0)
-                log_event(LOG_WARNING,
-                                (.message_id = MESSAGE_ID_NOTIFY_REFUSED, .worker = w->slot,
-                                                .worker_pid = sender, .generation = w->generation),
-                                "Worker %u (pid %d) sent a notification with \"%s\", which is ignored.",
-                                w->slot, sender, n->ignored);
         if (n->error > 0)
                 w->error = n->error;
         if (n->extend_timeout_usec > 0) {
