@@ -816,6 +816,7 @@ def test_orphan_leaves_the_queue(site):
         waiting = [w.connect() for _ in range(20)]
         w.kill(signal.SIGKILL)
         w.wait_exit()  # now the worker is ours
+        os.kill(pid, signal.SIGCONT)  # as the kernel does for a group of its own
         _, status = os.waitpid(pid, 0)
         assert os.waitstatus_to_exitcode(status) == 0 and w.cell()[2] == accepted
         for client in waiting:
