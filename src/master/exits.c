@@ -91,9 +91,19 @@ static uint64_t usec_of(const struct timeval *t) {
         return (uint64_t) t->tv_sec * USEC_PER_SEC + (uint64_t) t->tv_usec;
 }
 
+/* The kernel's figure counts what the process shared with this one before it became the worker: of a worker
+ * that was never larger than the master it says nothing. */
+static uint64_t peak_memory_of(const Worker *w) {
+        struct rusage own;
+
+        (void) getrusage(RUSAGE_SELF, &own); /* fails for wrong arguments only */
+        return w->usage.ru_maxrss > own.ru_maxrss ? (uint64_t) w->usage.ru_maxrss * 1024 : 0;
+}
+
 static void log_record(const ExitRecord *r) {
         char cause[FIELD_MAX], status[FIELD_MAX], uptime[FIELD_MAX], memory[FIELD_MAX], cpu[FIELD_MAX];
-        const char *const fields[] = { cause, status, uptime, memory, cpu, NULL };
+        const char *const fields[] = { cause, status, uptime, cpu, r->peak_memory_bytes > 0 ? memory : NULL,
+                NULL };
         static_assert(ELEMENTSOF(fields) - 1 <= LOG_EVENT_FIELDS_MAX, "more than an event takes");
 
         snprintf(cause, sizeof(cause), "MUSTER_CAUSE=%s", exit_cause_to_string(r->cause));
@@ -120,7 +130,7 @@ const ExitRecord *exits_add(Exits *e, const Worker *w) {
                 .status = w->exit_status,
                 .time_usec = now_since_epoch(),
                 .uptime_usec = w->exited_usec - w->started_usec,
-                .peak_memory_bytes = (uint64_t) w->usage.ru_maxrss * 1024,
+                .peak_memory_bytes = peak_memory_of(w),
                 .cpu_usec = usec_of(&w->usage.ru_utime) + usec_of(&w->usage.ru_stime),
         };
         (void) worker_exit_to_string(w, r->reason);
@@ -145,9 +155,13 @@ static void write_record(const ExitRecord *r, FILE *f) {
         else
                 fputs("null", f);
         fprintf(f,
-                        ",\"time_usec\":%" PRIu64 ",\"uptime_usec\":%" PRIu64
-                        ",\"peak_memory_bytes\":%" PRIu64 ",\"cpu_usec\":%" PRIu64 ",\"reason\":",
-                        r->time_usec, r->uptime_usec, r->peak_memory_bytes, r->cpu_usec);
+                        ",\"time_usec\":%" PRIu64 ",\"uptime_usec\":%" PRIu64 ",\"cpu_usec\":%" PRIu64
+                        ",\"peak_memory_bytes\":",
+                        r->time_usec, r->uptime_usec, r->cpu_usec);
+        if (r->peak_memory_bytes > 0)
+                fprintf(f, "%" PRIu64 ",\"reason\":", r->peak_memory_bytes);
+        else
+                fputs("null,\"reason\":", f);
         json_write_string(f, r->reason);
         fputs(",\"status_text\":", f);
         json_write_string(f, r->status_text);
