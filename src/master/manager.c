@@ -394,6 +394,8 @@ int manager_scale(Manager *m, unsigned n) {
         m->n_wanted = n;
         for (unsigned i = before; i < n; i++)
                 slot_fill(m->slots[i]);
+        if (status_count_ready(m) == n)
+                m->failure[0] = '\0'; /* the slot that it was about is gone */
         if (n != before)
                 log_event(LOG_INFO, (.message_id = MESSAGE_ID_SCALED), "%u worker%s instead of %u.", n,
                                 n == 1 ? "" : "s", before);
