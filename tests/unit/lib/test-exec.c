@@ -215,7 +215,7 @@ static void expect_killed(pid_t pid, int signal) {
 /* Over a limit the whole group is killed, those in the background too. */
 static void test_group_killed(void **state) {
         muster_exec_options o = MUSTER_EXEC_OPTIONS_INIT;
-        char path[64], command[256];
+        char path[64], command[512];
 
         assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
         snprintf(path, sizeof(path), "/tmp/test-exec-%d", getpid());
@@ -238,10 +238,12 @@ static void test_group_killed(void **state) {
         result_done(&r);
         expect_killed(grandchild_of(path), SIGUSR1);
 
-        /* One that neither heeds the signal nor holds a pipe. */
+        /* One that neither heeds the signal nor holds a pipe, once it is so far. */
         o = (muster_exec_options) MUSTER_EXEC_OPTIONS_INIT;
         snprintf(command, sizeof(command),
-                        "(trap '' TERM; exec sleep 100 >/dev/null 2>&1) & echo $! >%s; exec cat /dev/zero", path);
+                        "(trap '' TERM; : >%s.ready; exec sleep 100 >/dev/null 2>&1) & echo $! >%s; "
+                        "until [ -e %s.ready ]; do :; done; rm %s.ready; exec cat /dev/zero",
+                        path, path, path, path);
         r = run_shell(command, &o);
         assert_int_equal(r.error, -ENOBUFS);
         result_done(&r);
