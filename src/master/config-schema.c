@@ -85,7 +85,7 @@ const ConfigKey config_keys[] = {
                         .fallback = "10s",
                         .help = "A worker that does not react for this long hangs: it is replaced, and gets SIGABRT (for a core dump) and "
                                 "5 seconds later SIGKILL. A native worker is asked by the master, any other that has once sent "
-                                "WATCHDOG=1 (*sd_notify*(3)) has to go on doing so. 0: nobody looks.",
+                                "WATCHDOG=1 (*sd_notify*(3)) has to go on doing so. At least 100ms; 0: nobody looks.",
         },
         {
                         KEY("workers", "max_memory", workers_max_memory_bytes),

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "basic/clock.h"
 #include "basic/parse.h"
 #include "basic/text.h"
 #include "master/address.h"
@@ -389,9 +390,17 @@ static int read_root(Config *c, const config_setting_t *root, char **ret_error) 
         return r;
 }
 
+/* A machine that is only busy delays any process by some milliseconds. */
+#define WATCHDOG_MIN_USEC (100 * USEC_PER_MSEC)
+
+/* What a single key's range cannot say. */
 static int check_relations(const Config *c, char **ret_error) {
         char a[DURATION_STRING_MAX], b[DURATION_STRING_MAX];
 
+        if (c->workers_watchdog_usec > 0 && c->workers_watchdog_usec < WATCHDOG_MIN_USEC)
+                return invalid(ret_error, "%s: workers.watchdog: found %s, expected 0 or at least %s",
+                                c->path, duration_to_string(c->workers_watchdog_usec, a),
+                                duration_to_string(WATCHDOG_MIN_USEC, b));
         if (c->restart_backoff_min_usec > c->restart_backoff_max_usec)
                 return invalid(ret_error,
                                 "%s: restart.backoff_min: found %s, expected at most restart.backoff_max (%s)",

@@ -337,6 +337,10 @@ static void test_listen_limits(void **state) {
 
 /* Settings that contradict each other are refused. */
 static void test_relations(void **state) {
+        refuse("workers: { watchdog = \"99ms\"; };",
+                        ": workers.watchdog: found 99ms, expected 0 or at least 100ms");
+        config_free(load_valid("workers: { watchdog = \"100ms\"; };"));
+        config_free(load_valid("workers: { watchdog = \"0\"; };"));
         refuse("restart: { backoff_min = \"2s\"; backoff_max = \"1s\"; };",
                         ": restart.backoff_min: found 2s, expected at most restart.backoff_max (1s)");
         refuse("restart: { backoff_min = \"1min\"; };",
