@@ -19,6 +19,7 @@ import socket
 import stat
 import struct
 import tempfile
+import threading
 import time
 
 from worker_harness import BUILD_DIR, CELL_SIZE, CELLS, DEADLINE, Client, high, inheritable
@@ -121,6 +122,7 @@ class Master:
         self.workers = workers
         self.write_config(config, directory=directory)
         self.messages = []
+        self.receiving = threading.Lock()
         self.seen = 0
         self.notify_socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notify_socket.bind(str(self.dir / "notify"))
@@ -222,10 +224,11 @@ class Master:
     # Notifications
 
     def _receive(self):
-        while select.select([self.notify_socket], [], [], 0)[0]:
-            data, ancillary, flags, _ = self.notify_socket.recvmsg(65536, 4096)
-            assert not flags & socket.MSG_TRUNC and not ancillary
-            self.messages.append((time.monotonic(), data.decode()))
+        with self.receiving, contextlib.suppress(BlockingIOError):  # clients in threads do so too
+            while True:
+                data, ancillary, flags, _ = self.notify_socket.recvmsg(65536, 4096, socket.MSG_DONTWAIT)
+                assert not flags & socket.MSG_TRUNC and not ancillary
+                self.messages.append((time.monotonic(), data.decode()))
 
     def wait_message(self, wanted, timeout=DEADLINE):
         """The next message, after the last one this returned, that is wanted: one with that line, or one for which it says so."""
@@ -246,7 +249,7 @@ class Master:
             rest = end - time.monotonic()
             heard = [text for _, text in self.messages]
             assert rest > 0, f"no such message; heard: {heard}\n{self.stderr()}"
-            select.select([self.notify_socket, self.pidfd], [], [], rest)
+            select.select([self.notify_socket, self.pidfd], [], [], min(rest, 0.05))  # another thread may have heard it
 
     def wait_status(self, text, timeout=DEADLINE):
         """Waits for a STATUS of exactly this text, or one for which it says so."""
