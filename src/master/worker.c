@@ -126,7 +126,8 @@ void worker_extend_deadline(Worker *w, uint64_t usec) {
 static void on_exit_of_child(muster_child *child, int code, int status, void *userdata) {
         Worker *w = userdata;
 
-        notify_inbox_read_rest(w->inbox); /* its last words */
+        if (w->inbox)
+                notify_inbox_read_rest(w->inbox); /* its last words */
         worker_set_deadline(w, USEC_INFINITY);
         (void) muster_child_get_usage(child, &w->usage);
         w->out_of_memory = code != CLD_EXITED && status == SIGKILL && w->kill == WORKER_KILL_NONE &&

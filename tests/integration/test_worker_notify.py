@@ -72,6 +72,20 @@ def test_environment(ready, tmp_path):
     assert not directory.exists()
 
 
+def test_without_its_directory(ready, tmp_path):
+    """Somebody has tidied up: workers that can have no NOTIFY_SOCKET serve all the same, and the master survives their end."""
+    m = begin(ready, tmp_path, 'workers: { count = 1; };')
+    (first,) = m.worker_processes()
+    shutil.rmtree(pathlib.Path(first.environment()["NOTIFY_SOCKET"]).parent)
+    for _ in range(2):
+        (worker,) = m.worker_processes()
+        worker.kill(signal.SIGKILL)
+        m.wait_status(lambda s: s.startswith("0/1"))
+        m.wait_status(lambda s: s.startswith("1/1"))
+    assert "Failed to make a NOTIFY_SOCKET for worker 1" in m.stderr()
+    assert "NOTIFY_SOCKET" not in m.worker_processes()[0].environment()
+
+
 # READY
 
 
