@@ -388,10 +388,10 @@ static void loop_drain(Loop *l, bool orphan) {
                 return;
         bool listening = l->listening;
         loop_stop_listening(l);
-        l->retry_at = USEC_INFINITY;
         server_drain(&l->server);
         if (listening && !orphan)
                 loop_accept_last(l);
+        l->retry_at = USEC_INFINITY; /* also when the last ones could not be taken */
         board_cell_set_state(l->board, l->cell, BOARD_DRAINING);
 }
 

@@ -6,6 +6,7 @@ import contextlib
 import heapq
 import os
 import random
+import resource
 import select
 import signal
 import socket
@@ -260,6 +261,29 @@ def test_limit_reached_in_a_drain(site):
         for client in clients:
             client.close()
         assert (w.wait_exit(), w.state, rings(w)) == (0, DRAINING, 1)
+
+
+def test_drain_without_descriptors(site):
+    """What had woken it up cannot be taken, as it has no descriptor left: it waits for its last client without a busy loop."""
+    with started(site) as w, contextlib.closing(w.connect()) as open_one:
+        open_one.send(b"GET / HTTP/1.1\r\n")  # the rest of which does not come for a while
+        w.wait_until(lambda: w.connections == 1)
+        w.wait_asleep()
+        stop(w)
+        resource.prlimit(w.pid, resource.RLIMIT_NOFILE, (len(w.fds()), 100))
+        waiting = w.connect()
+        w.kill()
+        w.kill(signal.SIGCONT)
+        w.wait_state(DRAINING)
+        assert not select.select([w.pidfd], [], [], 1.2)[0]  # as long as a pause of accepting, and longer
+        before = w.cpu_ticks()
+        assert not select.select([w.pidfd], [], [], 0.5)[0]
+        assert w.cpu_ticks() - before <= 2
+        resource.prlimit(w.pid, resource.RLIMIT_NOFILE, (100, 100))
+        open_one.send(b"Host: a\r\n\r\n")
+        assert open_one.answer().status == 200
+        assert w.wait_exit() == 0
+        waiting.close()
 
 
 # What keep-alive clients see
