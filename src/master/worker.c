@@ -285,6 +285,9 @@ void worker_set_ready(Worker *w) {
                 (void) cgroup_add(w->cgroup, w->pid); /* ESRCH: its exit is on the way to us */
         worker_set_state(w, WORKER_READY);
         worker_set_deadline(w, USEC_INFINITY);
+        /* How long its start took is no silence. */
+        if (w->alive_usec > 0)
+                w->alive_usec = clock_now_usec();
 }
 
 void worker_set_retiring(Worker *w) {

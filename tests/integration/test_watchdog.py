@@ -224,6 +224,32 @@ def test_beats_by_notification(ready, tmp_path):
     assert pids(m) == before
 
 
+SLOW_START = """
+import socket
+
+def notify(text):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.sendto(text.encode(), os.environ["NOTIFY_SOCKET"])
+
+notify("WATCHDOG=1")
+time.sleep(2.1)
+notify("READY=1")
+time.sleep(1.2)
+while True:
+    notify("WATCHDOG=1")
+    time.sleep(0.2)
+"""
+
+
+def test_slow_start(ready):
+    """The time begins when it is ready (systemd's does too), though it has shown that it will beat: start_timeout is for the start."""
+    m = ready(long("2s", count=1), worker=SLOW_START)
+    before = pids(m)
+    elapse(m, 2.5)
+    assert_nobody_accused(m)
+    assert pids(m) == before
+
+
 def test_never_spoken(ready):
     """One that knows nothing of any watchdog is not asked for what it never promised."""
     m = ready('workers: { count = 2; watchdog = "100ms"; };', worker="set_state(READY)\nwait_for_ever()\n", watchdog_usec=200_000)
