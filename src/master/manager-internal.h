@@ -50,6 +50,7 @@ struct Manager {
         bool cell_used[BOARD_CELLS];
         Orphans *orphans; /* what they leave behind */
         Control *control; /* NULL: nobody can ask for anything */
+        pid_t guard_pid;  /* who ends the workers if this process is killed; 0: systemd */
         bool finishing;   /* the last worker is gone */
         Exits exits;
 

@@ -21,6 +21,7 @@
 #include "basic/log.h"
 #include "basic/memory.h"
 #include "board/board.h"
+#include "master/guard.h"
 #include "master/manager-internal.h"
 #include "master/notify.h"
 
@@ -299,10 +300,10 @@ static void on_orphans_gone(void *userdata) {
         (void) sd_event_exit(m->event, m->exit_status);
 }
 
-static pid_t companion_pid(void *userdata) {
+static bool is_companion(pid_t pid, void *userdata) {
         const Manager *m = userdata;
 
-        return m->control ? control_get_pid(m->control) : 0;
+        return pid == m->guard_pid || (m->control && pid == control_get_pid(m->control));
 }
 
 static void on_control_stopped(void *userdata) {
@@ -578,6 +579,16 @@ static void manager_add_extras(Manager *m) {
                 m->environment.born_in_cgroup = cgroups_can_give_birth();
 }
 
+/* A service manager ends what a killed master leaves, and the end of process 1 that of its container. */
+static void manager_start_guard(Manager *m) {
+        if (notify_enabled() || getpid() == 1)
+                return;
+        m->guard_pid = guard_start();
+        if (m->guard_pid < 0)
+                log_warning_errno(m->guard_pid,
+                                "Failed to start a guard for the case that the master is killed: %m");
+}
+
 /* Takes some milliseconds, so it comes after the first worker. */
 static void manager_settle_cgroups(Manager *m) {
         int r;
@@ -595,7 +606,7 @@ int manager_run(Manager *m) {
         int first, r;
 
         log_set_generation(m->generation);
-        r = orphans_new(&m->workers, companion_pid, on_orphans_gone, m, &m->orphans);
+        r = orphans_new(&m->workers, is_companion, on_orphans_gone, m, &m->orphans);
         if (r < 0)
                 return log_oom();
 
@@ -609,6 +620,7 @@ int manager_run(Manager *m) {
         if (r < 0)
                 return log_error_errno(r, "Failed to set up the event loop: %m");
         manager_settle_cgroups(m);
+        manager_start_guard(m);
 
         notify_extend_timeout(m->config->workers_start_timeout_usec + TIMEOUT_MARGIN_USEC);
         if (first < 0)

@@ -221,7 +221,7 @@ static bool find_group(const Orphans *o, pid_t pid, WorkerId *ret) {
 }
 
 static bool is_orphan(const Orphans *o, pid_t pid) {
-        if (pid == o->companion(o->userdata))
+        if (o->companion(pid, o->userdata))
                 return false;
         list_foreach (node, o->workers)
                 if (list_entry(node, Worker, node)->pid == pid)

@@ -18,14 +18,14 @@
 
 typedef struct Orphans Orphans;
 
-/* A child that is neither worker nor orphan; 0: there is none. */
-typedef pid_t (*orphans_companion_t)(void *userdata);
+/* Whether a child is neither worker nor orphan. */
+typedef bool (*orphans_companion_t)(pid_t pid, void *userdata);
 
 /* Called once after orphans_finish(), from the loop. */
 typedef void (*orphans_finished_handler_t)(void *userdata);
 
 /* Makes this process the subreaper and blocks SIGCHLD: before the first worker starts. @workers is the list
- * of all workers, borrowed; every child that is not in it, nor the companion, is taken for an orphan.
+ * of all workers, borrowed; every child that is not in it, nor a companion, is taken for an orphan.
  * Returns 0 or -ENOMEM. */
 int orphans_new(const List *workers, orphans_companion_t companion, orphans_finished_handler_t on_finished,
                 void *userdata, Orphans **ret);

@@ -298,7 +298,7 @@ class Master:
         return found
 
     def worker_processes(self):
-        return self._processes(lambda name: name != "muster-admin")
+        return self._processes(lambda name: name not in ("muster-admin", "muster-guard"))
 
     def admin_process(self):
         """muster-admin, None when it does not run."""

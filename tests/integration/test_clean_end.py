@@ -191,11 +191,16 @@ def test_master_killed_in_a_reload(ready, tmp_path):
     wait_nothing_left(m, workers)
 
 
-@pytest.mark.xfail(strict=True, reason="nobody but systemd (KillMode=mixed) is left to end them, musterd(8)")
-def test_master_killed_and_what_hears_nothing(ready, tmp_path):
-    """Workers that hang, are dead-locked or stopped, and what workers have started: without systemd they outlive the master."""
-    m = begin(ready, tmp_path, SHORT.replace("count = 2", "count = 5"))
-    left = [grandchild(m, command) for command in FORKS]
+def guard_of(m):
+    (guard,) = [p for p in map(Process, m.children()) if pathlib.Path(f"/proc/{p.pid}/comm").read_text() == "muster-guard\n"]
+    return guard
+
+
+def test_master_killed_and_what_hears_nothing(start, tmp_path):
+    """Without a service manager a guard ends workers that hang, are dead-locked or stopped, and what workers have started."""
+    m = begin(start, tmp_path, SHORT.replace("count = 2", "count = 5"), notify=False)
+    m.wait_until(lambda: "Serving web" in m.stderr(), "readiness")
+    left = [guard_of(m), *(grandchild(m, command) for command in FORKS)]
     workers = m.worker_processes()
     try:
         for w, command in zip(workers, ("/hang", "/deadlock", "/signal?n=19", "/")):
@@ -203,7 +208,24 @@ def test_master_killed_and_what_hears_nothing(ready, tmp_path):
                 assert client.request(command).status == 200
         m.kill(signal.SIGKILL)
         assert m.wait_exit() == -signal.SIGKILL
-        wait_nothing_left(m, workers + left, timeout=7)
+        wait_nothing_left(m, workers + left)
     finally:
         for p in workers + left:
             p.kill(signal.SIGKILL)
+
+
+def test_guard_keeps_nothing(start):
+    """It has no socket, stream or directory of the master's, is no target of ^C, and goes with the master."""
+    m = start(notify=False)
+    m.wait_until(lambda: "Serving web" in m.stderr(), "readiness")
+    guard = guard_of(m)
+    fds = guard.fds()
+    assert "pidfd" in fds.pop(3)
+    assert set(fds.values()) == {"/dev/null"} and len(fds) == 3
+    assert os.getsid(guard.pid) == guard.pid
+    guard.kill(signal.SIGTERM)
+    guard.kill(signal.SIGINT)
+    assert m.get().status == 200 and not guard.ended()
+    m.kill()
+    assert m.wait_exit() == 0
+    guard.wait_end()
