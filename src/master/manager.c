@@ -199,6 +199,12 @@ static void manager_started(Manager *m) {
                 reload_request(m);
 }
 
+/* What went wrong with a worker is over when all are ready. */
+static void manager_forget_failure(Manager *m) {
+        if (m->state == MANAGER_RUNNING && status_count_ready(m) == m->n_wanted)
+                m->failure[0] = '\0';
+}
+
 static void on_worker_ready(Worker *w, void *userdata) {
         Manager *m = userdata;
         Slot *s = manager_slot(m, w->slot);
@@ -212,13 +218,12 @@ static void on_worker_ready(Worker *w, void *userdata) {
                         "Worker %u (pid %d) is ready.", w->slot, w->pid);
         slot_worker_ready(s, w);
 
-        bool all = status_count_ready(m) == m->n_wanted;
         if (s->incoming == w)
                 reload_on_ready(m);
-        else if (m->state == MANAGER_STARTING && all)
+        else if (m->state == MANAGER_STARTING && status_count_ready(m) == m->n_wanted)
                 manager_started(m);
-        else if (m->state == MANAGER_RUNNING && all)
-                m->failure[0] = '\0';
+        else
+                manager_forget_failure(m);
         status_notify(m, "");
 }
 
@@ -393,6 +398,8 @@ int manager_scale(Manager *m, unsigned n) {
                 return r;
         manager_drop_slots(m, n);
         m->n_wanted = n;
+        if (n < before)
+                manager_forget_failure(m);
         for (unsigned i = before; i < n; i++)
                 slot_fill(m->slots[i]);
         if (status_count_ready(m) == n)

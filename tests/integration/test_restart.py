@@ -131,6 +131,15 @@ def test_reload_mends(ready, tmp_path):
     assert m.stderr().count("is failing") == 1
 
 
+def test_scaled_away(ready, tmp_path):
+    """A slot that is not wanted any more takes its failure along."""
+    m = begin(ready, tmp_path, f"workers: {{ count = 2; }};\n{FAILING}".replace("150ms", "1h"))
+    make_fail(m, "exit=3@worker=2", slot=2)
+    m.wait_status(lambda s: "; 1 failing; worker 2 exited with status 3" in s)
+    m.kill(signal.SIGTTOU)
+    m.wait_status("1/1 workers ready, 0 connections, generation 1")
+
+
 def test_failed_reload_mends_nothing(ready, tmp_path):
     """It stays failing, and STATUS says both."""
     m = begin(ready, tmp_path, f"workers: {{ count = 2; }};\n{FAILING}".replace("150ms", "1h"))
