@@ -165,8 +165,6 @@ void slot_commit(Slot *s) {
         s->current = TAKE_PTR(s->incoming);
         s->restart = (Restart){ .early_deaths = 0 };
         s->retry = sd_event_source_disable_unref(s->retry);
-        if (s->current->leave != WORKER_STAYS)
-                slot_replace(s);
 }
 
 void slot_retire(Slot *s) {
