@@ -398,12 +398,9 @@ int manager_scale(Manager *m, unsigned n) {
                 return r;
         manager_drop_slots(m, n);
         m->n_wanted = n;
-        if (n < before)
-                manager_forget_failure(m);
         for (unsigned i = before; i < n; i++)
                 slot_fill(m->slots[i]);
-        if (status_count_ready(m) == n)
-                m->failure[0] = '\0'; /* the slot that it was about is gone */
+        manager_forget_failure(m); /* the slot that it was about may be gone */
         if (n != before)
                 log_event(LOG_INFO, (.message_id = MESSAGE_ID_SCALED), "%u worker%s instead of %u.", n,
                                 n == 1 ? "" : "s", before);
