@@ -11,6 +11,7 @@
 #include <systemd/sd-journal.h>
 #include <unistd.h>
 
+#include "basic/descriptor-limit.h"
 #include "basic/fd.h"
 #include "basic/log.h"
 #include "basic/macro.h"
@@ -49,6 +50,7 @@ static int name_this_process(const char *setting, const char *variable) {
 int stage_enter(const char *identifier) {
         int r;
 
+        descriptor_limit_restore();
         if (log_stderr_is_journal())
                 (void) open_journal_stream(
                                 identifier); /* the inherited stream is journald's too, and good enough */

@@ -14,7 +14,7 @@
  * Under journald, stdout and stderr become a journal stream of this process's own, with @identifier, and
  * $JOURNAL_STREAM is set to match (systemd.exec(5)); elsewhere they stay as they are. LISTEN_PID is set to
  * this pid when LISTEN_FDS is there (sd_listen_fds(3)), WATCHDOG_PID when WATCHDOG_USEC is
- * (sd_watchdog_enabled(3)).
+ * (sd_watchdog_enabled(3)). The limit of descriptors is again what the master was started with.
  *
  * Returns 0 or a negative errno; -EOPNOTSUPP and a journal that cannot be reached are no errors: the
  * inherited streams stay.

@@ -17,6 +17,7 @@
 
 #include "basic/clock.h"
 #include "basic/cpu.h"
+#include "basic/descriptor-limit.h"
 #include "basic/list.h"
 #include "basic/log.h"
 #include "basic/memory.h"
@@ -34,6 +35,10 @@
 
 /* How long the first worker has the machine for itself, before libsystemd is loaded for the event loop. */
 #define FIRST_WORKER_MSEC 50
+
+/* A worker takes five here: the channel, the pidfd, the NOTIFY_SOCKET, the cgroup and the watch of its
+ * memory. */
+#define DESCRIPTORS_WANTED (256 + 5 * BOARD_CELLS)
 
 static const uint8_t manager_edges[_MANAGER_STATE_MAX] = {
         [MANAGER_STARTING] = 1 << MANAGER_RUNNING | 1 << MANAGER_STOPPING,
@@ -497,6 +502,7 @@ Manager *manager_free(Manager *m) {
 static int manager_prepare(Manager *m) {
         int r;
 
+        descriptor_limit_raise(DESCRIPTORS_WANTED);
         r = board_init(&m->board);
         if (r < 0)
                 return r;

@@ -3,6 +3,7 @@
 
 import errno
 import os
+import resource
 import struct
 import subprocess
 
@@ -49,6 +50,15 @@ def test_errno_is_told():
         assert (status, out) == (127, "")
         assert struct.unpack("=i", told) == (code,)
         assert f"Failed to execute {program}: {os.strerror(code)}" in err
+
+
+def test_limit_of_descriptors():
+    """What the master raised for itself is not handed on, nor is the note of it."""
+    command = ("/bin/sh", "-c", "ulimit -S -n; echo ${MUSTER_NOFILE-none}")
+    _, _, out, _, _ = run(*command, environment={"MUSTER_NOFILE": "99"})
+    assert out == "99\nnone\n"
+    _, _, out, _, _ = run(*command, environment={"MUSTER_NOFILE": "nonsense"})
+    assert out == f"{resource.getrlimit(resource.RLIMIT_NOFILE)[0]}\nnone\n"
 
 
 def test_listen_pid():

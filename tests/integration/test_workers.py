@@ -5,6 +5,8 @@ import json
 import math
 import os
 import pathlib
+import resource
+import signal
 import subprocess
 
 import pytest
@@ -135,6 +137,21 @@ def test_signals_are_at_their_defaults(ready):
     assert int(status["SigBlk"], 16) == 0
     # Python itself ignores SIGPIPE and SIGXFSZ, after it was started
     assert int(status["SigIgn"], 16) & ~(1 << 12 | 1 << 24) == 0
+
+
+def test_many_workers_and_few_descriptors(ready, tmp_path, monkeypatch):
+    """systemd's soft limit of 1024 would be too little for 256 workers and those that follow them. The master raises its own,
+    and a worker finds what the service was given."""
+    script = tmp_path / "musterd"
+    script.write_text(f'#!/bin/sh\nulimit -S -n 64\nexec {MUSTERD} "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setattr("harness.MUSTERD", script)
+    m = ready("http: { max_connections = 10; };", workers=16)
+    m.kill(signal.SIGHUP)
+    m.wait_message("RELOADING=1")
+    assert m.wait_ready() == "READY=1\nSTATUS=16/16 workers ready, 0 connections, generation 2"
+    for worker in m.worker_processes():
+        assert resource.prlimit(worker.pid, resource.RLIMIT_NOFILE)[0] == 64
 
 
 def can_run_as(uid):
