@@ -272,7 +272,11 @@ class Master:
     def wait_exit(self, timeout=DEADLINE):
         """The exit code; negative: the signal."""
         if self.status is None:
-            wait_readable([self.pidfd], f"musterd's end; it said: {self.stderr()}", timeout)
+            end = time.monotonic() + timeout
+            while not self.process.ended():
+                self._receive()  # its queue is short, and the master would wait for a place in it
+                assert time.monotonic() < end, f"musterd's end did not happen within {timeout} s; it said: {self.stderr()}"
+                select.select([self.notify_socket, self.pidfd], [], [], 0.05)
             self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
             self._receive()
         return self.status
