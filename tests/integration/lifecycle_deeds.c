@@ -255,6 +255,12 @@ static void be_stubborn(const char *query, const char *text, char *answer) {
  * Grandchildren
  */
 
+/* As one that has started with an empty environment: what /proc shows is this memory. */
+static void forget_environment(void) {
+        for (char **e = environ; *e; e++)
+                memset(*e, 0, strlen(*e));
+}
+
 __attribute__((noreturn)) static void be_grandchild(int said) {
         pid_t pid = getpid();
 
@@ -269,7 +275,8 @@ __attribute__((noreturn)) static void be_grandchild(int said) {
 }
 
 /* Its pid comes through a pipe: a daemon's parent has only ever seen the process between. */
-void start_grandchild(bool daemon, char *answer) {
+void start_grandchild(const char *kind, char *answer) {
+        bool hidden = strcmp(kind, "hidden") == 0, daemon = !hidden && strcmp(kind, "child") != 0;
         pid_t pid = -1;
         int ends[2];
 
@@ -277,6 +284,10 @@ void start_grandchild(bool daemon, char *answer) {
                 return;
         pid_t child = fork();
         if (child == 0) {
+                if (hidden) {
+                        (void) setsid();
+                        forget_environment();
+                }
                 if (!daemon)
                         be_grandchild(ends[1]);
                 (void) setsid();
@@ -293,7 +304,7 @@ void start_grandchild(bool daemon, char *answer) {
 }
 
 static void fork_some(const char *query, const char *text, char *answer) {
-        start_grandchild(strcmp(query, "child") != 0, answer);
+        start_grandchild(query, answer);
 }
 
 static const Deed deeds[] = {

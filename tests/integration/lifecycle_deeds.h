@@ -55,4 +55,5 @@ void tell_state(uint32_t state);
 void tell_channel(const char *line);
 /* Sends a message to $NOTIFY_SOCKET, with a descriptor if that is not -1. */
 bool tell_notify(const char *text, int fd);
-void start_grandchild(bool daemon, char *answer);
+/* @kind: as the query of /fork. */
+void start_grandchild(const char *kind, char *answer);

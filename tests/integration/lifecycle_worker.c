@@ -24,7 +24,7 @@
  *      /leak?mib=N         so much memory more, touched
  *      /stubborn           SIGTERM is ignored from now on; ?abort=1: SIGABRT as well
  *      /fork               a daemon that ignores SIGTERM; answers with its pid. ?child: it stays in the
- * process group
+ * process group. ?hidden: a child in a session of its own, without environment
  *
  * LIFECYCLE_MODE, or if that is set the file that LIFECYCLE_MODE_FILE names (so that a test can change it),
  * is a list of words, parted by blanks, that say how it starts. A word counts only for the worker and the
@@ -238,7 +238,7 @@ static void begin(void) {
         self.stubborn = mode_has("stubborn");
         self.beating = mode_has("watchdog");
         if (mode_has("fork"))
-                start_grandchild(true, answer);
+                start_grandchild("", answer);
         if ((value = mode_get("gate"))) {
                 int fd = open(value, O_RDONLY | O_CLOEXEC);
                 while (fd >= 0 && read(fd, &byte, 1) > 0)

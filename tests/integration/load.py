@@ -44,12 +44,14 @@ class Account:
 
 
 class Load:
-    def __init__(self, address, connections=16, fresh=0, rate=None, limit=5.0, target="/", body="hello\n", pin=None):
-        """@rate: requests a second of all together; None: as fast as they are answered. @limit: seconds. @pin: CPUs."""
+    def __init__(self, address, connections=16, fresh=0, rate=None, limit=5.0, target="/", body="hello\n", pin=None,
+                 command=(PROGRAM,)):
+        """@rate: requests a second of all together; None: as fast as they are answered. @limit: seconds. @pin: CPUs.
+        @command: the program, with what is to start it."""
         options = {"connections": connections, "fresh": fresh, "limit": round(limit * 1000), "target": target, "body": body}
         if rate:
             options["rate"] = rate
-        argv = [str(PROGRAM), str(address), *(f"--{name}={value}" for name, value in options.items())]
+        argv = [*map(str, command), str(address), *(f"--{name}={value}" for name, value in options.items())]
         self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         if pin:
             os.sched_setaffinity(self.process.pid, pin)
