@@ -5,7 +5,6 @@
     /usr/bin/python3 -m pytest tests/system --suite=trixie     one of them
 """
 
-import shutil
 import signal
 
 import pytest
@@ -65,10 +64,7 @@ def bare_machine(suite):
 @pytest.fixture
 def machine(bare_machine, packages):
     """A booted machine on which the package was installed, as a person does it, and nothing else done."""
-    directory = bare_machine.path('/root')
-    for package in packages.debs('muster', 'libmuster0'):
-        shutil.copy(package, directory)
-    bare_machine.run('sh', '-c', 'dpkg -i /root/*.deb && rm /root/*.deb')
+    packages_module.install(bare_machine, packages)
     return bare_machine
 
 

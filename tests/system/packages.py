@@ -4,6 +4,7 @@
 import hashlib
 import pathlib
 import re
+import shutil
 import subprocess
 
 from machine import TOP, build_tree, locked, run_in_tree
@@ -54,6 +55,13 @@ def build(suite):
             assert status == 0, output[-6000:]
             stamp.write_text(wanted)
     return Packages(suite, directory)
+
+
+def install(machine, packages):
+    """As a person does it."""
+    for package in packages.debs('muster', 'libmuster0'):
+        shutil.copy(package, machine.path('/root'))
+    machine.run('sh', '-c', 'dpkg -i /root/*.deb && rm /root/*.deb')
 
 
 def with_higher_version(package, directory):
