@@ -375,7 +375,7 @@ def test_short_lived_orphans_are_reaped(ready, births):
     last.wait_end()
     wait_reaped(m)
     assert not left.ended()
-    assert len(m.children()) == 3
+    m.wait_until(lambda: len(m.children()) == 3, "the end of the short-lived ones")
 
 
 def test_stop_does_not_wait_for_ever(ready, births):

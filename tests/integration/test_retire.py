@@ -23,8 +23,9 @@ WAYS = {
 
 
 def leave(m, command="/suicide"):
-    """The worker that was told so."""
-    return Process(int(tell(m, command)), m)
+    """The worker that was told so; it may be gone already."""
+    workers = {w.pid: w for w in m.worker_processes()}
+    return workers[int(tell(m, command))]
 
 
 def leave_all(m, pids_):

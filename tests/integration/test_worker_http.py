@@ -790,6 +790,7 @@ def test_drain_takes_what_woke_it_up(site):
     """A connection wakes up one worker of those that sleep. When that one finds the order to drain at the same time it takes
     the connection along: nobody else has heard of it."""
     with started(site) as w:
+        w.wait_asleep()
         w.kill(signal.SIGSTOP)
         os.waitid(os.P_PIDFD, w.pidfd, os.WSTOPPED)
         waiting = [w.connect() for _ in range(20)]
@@ -811,6 +812,7 @@ def test_orphan_leaves_the_queue(site):
     with started(site, "--whoami", wrapper=wrapper("master")) as w:
         pid = json.loads(w.get("/whoami").body)["pid"]
         accepted = w.cell()[2]
+        w.wait_asleep(pid)  # in the middle of a turn it would go on with that
         os.kill(pid, signal.SIGSTOP)
         w.wait_until(lambda: pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T")
         waiting = [w.connect() for _ in range(20)]

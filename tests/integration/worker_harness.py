@@ -207,10 +207,10 @@ class Worker:
         """Until it has beaten so many times since the start; at least so many."""
         self.wait_until(lambda: self.beats() >= n)
 
-    def wait_asleep(self):
+    def wait_asleep(self, pid=None):
         """Until it waits for events."""
         waits = ("232", "281", "441")  # epoll_wait, epoll_pwait, epoll_pwait2
-        self.wait_until(lambda: pathlib.Path(f"/proc/{self.pid}/syscall").read_text().split()[0] in waits)
+        self.wait_until(lambda: pathlib.Path(f"/proc/{pid or self.pid}/syscall").read_text().split()[0] in waits)
 
     def switches(self):
         """How often it was woken up, and how often it was interrupted."""
