@@ -10,6 +10,7 @@ import contextlib
 import os
 import pathlib
 import select
+import signal
 import threading
 import time
 
@@ -52,16 +53,28 @@ def grandchild(m, command="/fork"):
     return Process(int(tell(m, command)), m)
 
 
+def is_stopped(process):
+    return pathlib.Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "Tt"
+
+
 @contextlib.contextmanager
 def connected(m, pid):
-    """A connection to the worker with that pid: others are left alone until it is the one that accepts."""
+    """A connection to the worker with that pid: the others are stopped until it has accepted it."""
+    others = []
+    for w in m.worker_processes():
+        with contextlib.suppress(OSError):  # it has just gone
+            if w.pid != pid and not is_stopped(w):
+                others.append(w)
+                w.kill(signal.SIGSTOP)
     with contextlib.ExitStack() as stack:
-        for _ in range(300):
+        try:
+            m.wait_until(lambda: all(w.ended() or is_stopped(w) for w in others), "the stop of the others")
             client = stack.enter_context(contextlib.closing(m.connect()))
-            if f'"pid":{pid},' in client.request("/whoami").body.decode():
-                yield client
-                return
-        raise AssertionError(f"worker {pid} accepts no connection")
+            assert f'"pid":{pid},' in client.request("/whoami").body.decode()
+        finally:
+            for w in others:
+                w.kill(signal.SIGCONT)
+        yield client
 
 
 def begin(start, folder, config="", mode="", **kwargs):
