@@ -58,9 +58,9 @@ class Service:
             shutil.rmtree(self.machine.live_path(f'/run/systemd/system/{unit}.d'), ignore_errors=True)
         self.machine.systemctl('daemon-reload')
         self.machine.systemctl('reset-failed')
+        self.machine.write(f'{SITE}/hello', HELLO)
 
     def configure(self, workers='', more='', directory=SITE):
-        self.machine.write(f'{SITE}/hello', HELLO)
         app = f'kind = "static"; directory = "{directory}"; whoami = true;'
         self.machine.write('/etc/muster/default.conf', f'app: {{ {app} }};\nworkers: {{ count = 2; {workers} }};\n{more}\n')
 
