@@ -46,9 +46,12 @@ def test_master_killed(served):
     """The master killed by -9 is started again by systemd, and the requests in the socket's queue are served."""
     before = workers(served)
     master = served.unit('muster.service').MainPID
-    # With the workers stopped, connections stay in the queue of the socket.
+    # With the workers stopped, connections stay in the queue of the socket. Not in the middle of a turn, with which they would
+    # go on: the kernel wakes them up when the master is dead.
     for pid in before:
+        wait_for(lambda: served.proc(pid, 'syscall').read_text().split()[0] in ('232', '281', '441'), 'it waits for events (epoll)')
         served.kill(pid, 'STOP')
+        wait_for(lambda: served.proc(pid, 'stat').read_text().rsplit(')', 1)[1].split()[0] == 'T', 'it is stopped')
     waiting = [Connection(served) for _ in range(20)]
     for connection in waiting:
         connection.request('GET', '/whoami')
