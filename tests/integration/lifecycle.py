@@ -57,20 +57,32 @@ def is_stopped(process):
     return pathlib.Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "Tt"
 
 
-@contextlib.contextmanager
-def connected(m, pid):
-    """A connection to the worker with that pid: the others are stopped until it has accepted it."""
+def stop_others(m, pid):
+    """Those that it has stopped."""
     others = []
     for w in m.worker_processes():
         with contextlib.suppress(OSError):  # it has just gone
             if w.pid != pid and not is_stopped(w):
                 others.append(w)
                 w.kill(signal.SIGSTOP)
+    m.wait_until(lambda: all(w.ended() or is_stopped(w) for w in others), "the stop of the others")
+    return others
+
+
+@contextlib.contextmanager
+def connected(m, pid):
+    """A connection to the worker with that pid: the others are stopped until it has accepted it. One that was started after that
+    may be quicker, and is stopped then."""
+    others = []
     with contextlib.ExitStack() as stack:
         try:
-            m.wait_until(lambda: all(w.ended() or is_stopped(w) for w in others), "the stop of the others")
-            client = stack.enter_context(contextlib.closing(m.connect()))
-            assert f'"pid":{pid},' in client.request("/whoami").body.decode()
+            for _ in range(20):
+                others += stop_others(m, pid)
+                client = stack.enter_context(contextlib.closing(m.connect()))
+                if f'"pid":{pid},' in client.request("/whoami").body.decode():
+                    break
+            else:
+                raise AssertionError(f"worker {pid} accepts no connection")
         finally:
             for w in others:
                 w.kill(signal.SIGCONT)
