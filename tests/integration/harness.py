@@ -70,6 +70,10 @@ class Process:
         self.pidfd = os.pidfd_open(pid)
         self.master = master
 
+    def __del__(self):
+        if hasattr(self, "pidfd"):
+            os.close(self.pidfd)
+
     def kill(self, signo):
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signo)

@@ -104,12 +104,10 @@ class Example:
         self.process.wait(DEADLINE)
         for worker in workers:
             worker.wait_end()
-            os.close(worker.pidfd)
         with contextlib.suppress(ChildProcessError):  # orphans that came to us
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
         os.close(self.output)
-        os.close(self.primary.pidfd)
 
 
 @pytest.fixture
@@ -185,7 +183,6 @@ def test_killed_worker_is_replaced(example):
     assert example.expect(READY) == (slot,)
     assert len(example.workers()) == example.n
     assert example.get()[0] == "200 OK"
-    os.close(victim.pidfd)
 
 
 def test_terminate(example):
@@ -231,7 +228,6 @@ def test_terminated_worker(example):
     slot, pid, how, number = example.expect(ENDED)
     assert (pid, how, number) == (str(victim.pid), "status", "0")
     assert example.expect(READY) == (slot,)
-    os.close(victim.pidfd)
 
 
 def test_port_in_use():

@@ -169,7 +169,6 @@ class Births:
         for process in self.born:
             process.kill(signal.SIGKILL)
             process.sock.close()
-            os.close(process.pidfd)
         for _, _, sock in self.unasked:
             sock.close()
 

@@ -44,8 +44,9 @@ def make_fail(m, mode="exit=3@worker=1", slot=1):
     m.life.set_mode(mode)
     began = time.monotonic()
     for worker in m.worker_processes():
-        if worker.environment()["MUSTER_WORKER"] == str(slot):
-            worker.kill(signal.SIGKILL)
+        with contextlib.suppress(OSError):  # one of before, which has just gone
+            if worker.environment()["MUSTER_WORKER"] == str(slot):
+                worker.kill(signal.SIGKILL)
     return began
 
 
