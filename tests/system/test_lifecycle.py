@@ -75,6 +75,18 @@ def test_reload(service):
     assert not service.entries('RELOAD_FAILED')
 
 
+def test_slow_reload(service):
+    """TimeoutStartSec= bounds the command of a reload too; while the reload gets on, the master asks for more."""
+    service.use_fixture('slow-ready=1500@generation=2')
+    set_drop_in(service.machine, service.name, 'timeout', '[Service]\nTimeoutStartSec=2s\n')
+    service.configure('soak = "500ms";')
+    service.start()
+    begin = time.monotonic()
+    service.machine.systemctl('reload', 'muster')
+    assert time.monotonic() - begin >= 3.5, 'two workers and the soak'
+    assert (service.unit.ReloadResult, service.status()['generation']) == ('success', 2)
+
+
 def invalid_file(service):
     service.machine.write('/etc/muster/default.conf', 'app: {\n  directry = "/srv";\n};\n')
     return '/etc/muster/default.conf:2: '
