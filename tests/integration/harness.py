@@ -149,7 +149,7 @@ class Master:
 
     def write_config(self, text="", workers=None, directory=None, whoami=True):
         workers = self.workers if workers is None else workers
-        count = f"count = {workers};" if workers else ""
+        count = (f"count = {workers}; " if workers else "") + 'soak = "20ms";'
         self.config_file.write_text(
             f'app: {{ directory = "{directory or self.site}"; whoami = {"true" if whoami else "false"}; }};\n'
             + (text if "workers:" in text else f"workers: {{ {count} }};\n{text}")
