@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A reload carried out: the steps are decided in reload-policy.c, the words of the contract are there too.
- */
+/* A reload carried out; what comes next is decided in reload-policy.c. */
 
 #include <errno.h>
 #include <inttypes.h>

@@ -14,8 +14,9 @@
  *      /channel?BYTES      exactly these on the channel; end a line by %0A
  *      /close-channel
  *      /notify?TEXT        to NOTIFY_SOCKET; lines are parted by %0A
- *      /barrier?TEXT       likewise with a descriptor (BARRIER=1 without TEXT): "closed" when the receiver
- * has closed it /watchdog?on=1      from now on WATCHDOG=1 in half of WATCHDOG_USEC /crash* abort(3)
+ *      /barrier?TEXT       likewise with a descriptor, without TEXT BARRIER=1: "closed" when it was closed
+ *      /watchdog?on=1      from now on WATCHDOG=1 in half of WATCHDOG_USEC
+ *      /crash*             abort(3)
  *      /signal?n=N*        sends itself a signal: 9 as an OOM kill, 11, 19 to be stopped
  *      /exit?code=N*
  *      /hang*              an endless loop
@@ -23,8 +24,9 @@
  *      /block?msec=N*      blocked for a while
  *      /leak?mib=N         so much memory more, touched
  *      /stubborn           SIGTERM is ignored from now on; ?abort=1: SIGABRT as well
- *      /fork               a daemon that ignores SIGTERM; answers with its pid. ?child: it stays in the
- * process group. ?hidden: a child in a session of its own, without environment
+ *      /fork               a daemon that ignores SIGTERM; answers with its pid
+ *      /fork?child         likewise, in the process group
+ *      /fork?hidden        likewise, a child in a session of its own and without environment
  *
  * LIFECYCLE_MODE, or if that is set the file that LIFECYCLE_MODE_FILE names (so that a test can change it),
  * is a list of words, parted by blanks, that say how it starts. A word counts only for the worker and the
