@@ -121,8 +121,9 @@ def test_trigger(ready, tmp_path):
     """WATCHDOG=trigger: treated so at once. But nobody says that it had been silent for the time."""
     m = begin(ready, tmp_path, SHORT.replace("500ms", "1h"))
     (old,) = m.worker_processes()
-    tell(m, "/notify?WATCHDOG=trigger")
-    old.wait_end()
+    with contextlib.closing(m.connect()) as client:
+        client.send(b"GET /notify?WATCHDOG=trigger HTTP/1.1\r\nHost: x\r\n\r\n")  # it may be gone before it answers
+        old.wait_end()
     m.wait_until(lambda: f"Worker 1 (pid {old.pid}) was killed" in m.stderr(), "its end in the log")
     assert m.whoami()["pid"] != old.pid
     assert f"Worker 1 (pid {old.pid}) said that it hangs, replacing it." in m.stderr()

@@ -13,6 +13,7 @@ import select
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -184,17 +185,18 @@ def test_links_beneath_the_folder(resolver):
     assert (resolver.get("/inside.txt").status, resolver.get("/inside/deep/file.txt").status) == expected
 
 
-def test_unreadable_file_is_forbidden(site):
+def test_unreadable_file_is_forbidden():
     """403 tells the admin about permissions; needs a worker that is not root."""
-    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--")
-    if os.geteuid() != 0:
-        nobody = ()
-    elif subprocess.run([*nobody, "test", "-x", site], check=False).returncode != 0:
-        for folder in [site, *site.parents][:4]:
-            folder.chmod(folder.stat().st_mode | 0o055)
-    with started(site, wrapper=nobody) as w:
-        assert w.get("/locked.txt").status == 403
-        assert w.get("/small.txt").status == 200
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--") if os.geteuid() == 0 else ()
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own is its user's alone
+        site = pathlib.Path(folder)
+        site.chmod(0o755)
+        for name, mode in (("small.txt", 0o644), ("locked.txt", 0)):
+            (site / name).write_text("x")
+            (site / name).chmod(mode)
+        with started(site, wrapper=nobody) as w:
+            assert w.get("/locked.txt").status == 403
+            assert w.get("/small.txt").status == 200
 
 
 # Conditions
