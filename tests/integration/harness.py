@@ -308,6 +308,14 @@ class Master:
     def worker_processes(self):
         return self._processes(lambda name: name not in ("muster-admin", "muster-guard"))
 
+    def slots(self):
+        """Those that are filled; a process may vanish while it is looked at."""
+        found = []
+        for worker in self.worker_processes():
+            with contextlib.suppress(OSError):
+                found.append(int(worker.environment()["MUSTER_WORKER"]))
+        return sorted(found)
+
     def admin_process(self):
         """muster-admin, None when it does not run."""
         return next(iter(self._processes(lambda name: name == "muster-admin")), None)

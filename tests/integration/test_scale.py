@@ -1,21 +1,11 @@
 # SPDX-License-Identifier: MIT
 """More and fewer workers at run time: SIGTTIN, SIGTTOU. (By a number on the control socket: test_control.py.)"""
 
-import contextlib
 import signal
 
 from lifecycle import Asking, begin, connected, gate, pids, wait_said
 
 REFUSED = "Not scaled: the service is starting, reloading or stopping."
-
-
-def slots(m):
-    """Those that are filled; a process may vanish while it is looked at."""
-    found = []
-    for w in m.worker_processes():
-        with contextlib.suppress(OSError):
-            found.append(int(w.environment()["MUSTER_WORKER"]))
-    return sorted(found)
 
 
 def test_one_more_one_less(ready):
@@ -24,7 +14,7 @@ def test_one_more_one_less(ready):
     before = pids(m)
     m.kill(signal.SIGTTIN)
     m.wait_status("3/3 workers ready, 0 connections, generation 1")
-    assert len(pids(m)) == 3 and before < pids(m) and slots(m) == [1, 2, 3]
+    assert len(pids(m)) == 3 and before < pids(m) and m.slots() == [1, 2, 3]
     assert "3 workers instead of 2." in m.stderr()
     m.kill(signal.SIGTTOU)
     m.wait_status("2/2 workers ready, 0 connections, generation 1")
@@ -108,7 +98,7 @@ def test_while_reloading(ready, tmp_path):
         m.kill(signal.SIGTTOU)
         wait_said(m, REFUSED, 2)
     assert "STATUS=2/2 workers ready, 0 connections, generation 2" in m.wait_ready()
-    m.wait_until(lambda: slots(m) == [1, 2], "the new ones alone")
+    m.wait_until(lambda: m.slots() == [1, 2], "the new ones alone")
 
 
 def test_while_stopping(ready):
@@ -137,7 +127,7 @@ def test_reload_goes_back_to_the_file(ready):
         m.write_config()
         m.kill(signal.SIGHUP)
         assert "STATUS=2/2 workers ready" in m.wait_ready()
-        m.wait_until(lambda: slots(m) == [1, 2], "the two of the file")
+        m.wait_until(lambda: m.slots() == [1, 2], "the two of the file")
 
 
 def test_crash_after_scaling(ready):
@@ -149,7 +139,7 @@ def test_crash_after_scaling(ready):
     for w in old:
         w.kill(signal.SIGKILL)
     wait_said(m, " is ready.", 4)
-    assert all(w.ended() for w in old) and slots(m) == [1, 2]
+    assert all(w.ended() for w in old) and m.slots() == [1, 2]
 
 
 def test_new_one_cannot_start(ready, tmp_path):
