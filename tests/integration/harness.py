@@ -92,9 +92,12 @@ class Process:
         return dict(item.split("=", 1) for item in data.decode().split("\0") if item)
 
     def fds(self):
-        """Number to target, such as {0: "/dev/null"}."""
-        folder = pathlib.Path(f"/proc/{self.pid}/fd")
-        return {int(p.name): os.readlink(p) for p in folder.iterdir()}
+        """Number to target, such as {0: "/dev/null"}. One may be closed while it is looked at."""
+        found = {}
+        for p in pathlib.Path(f"/proc/{self.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found[int(p.name)] = os.readlink(p)
+        return found
 
     def switches(self):
         """Voluntary context switches of all threads: how often it was woken up."""
