@@ -626,10 +626,10 @@ int manager_run(Manager *m) {
         first = manager_start_worker(m, m->slots[0], m->config, m->generation, &m->slots[0]->current);
         if (first >= 0)
                 board_bell_wait(&m->board, FIRST_WORKER_MSEC);
+        manager_settle_cgroups(m); /* before that worker is watched, its memory too */
         r = manager_open_loop(m);
         if (r < 0)
                 return log_error_errno(r, "Failed to set up the event loop: %m");
-        manager_settle_cgroups(m);
         manager_start_guard(m);
 
         notify_extend_timeout(m->config->workers_start_timeout_usec + TIMEOUT_MARGIN_USEC);
