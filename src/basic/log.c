@@ -9,8 +9,11 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
+#include <linux/sockios.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <systemd/sd-journal.h>
 #include <unistd.h>
@@ -20,6 +23,10 @@
 #define LOG_LINE_MAX   2048
 #define LOG_FIELDS_MAX (12 + LOG_EVENT_FIELDS_MAX)
 #define LOG_FIELD_SIZE 128
+
+/* How long the last words wait for a journald that does not read; and how often it is looked at. */
+#define LAST_WORDS_MSEC  5000
+#define LAST_WORDS_EVERY 1
 
 static struct {
         LogContext context;
@@ -201,6 +208,17 @@ int log_internal(int level, int error, const char *file, int line, const char *f
         return error;
 }
 
+/* Until the other end has read what was written; there is no event for it. Not a unix socket: at once. */
+static void wait_until_read(int fd) {
+        int unread = 0;
+
+        for (int i = 0; i < LAST_WORDS_MSEC / LAST_WORDS_EVERY; i++) {
+                if (ioctl(fd, SIOCOUTQ, &unread) < 0 || unread == 0)
+                        return;
+                (void) poll(NULL, 0, LAST_WORDS_EVERY);
+        }
+}
+
 void log_last_words(const LogEvent *event, const char *title, const char *reason) {
         char message[LOG_FIELD_SIZE];
 
@@ -212,6 +230,7 @@ void log_last_words(const LogEvent *event, const char *title, const char *reason
                 return;
 
         dprintf(STDERR_FILENO, "<%d>%s\n", LOG_ERR, reason); /* the prefix: sd-daemon(3) */
+        wait_until_read(STDERR_FILENO);
         snprintf(message, sizeof(message), "MESSAGE=%s", title);
         (void) write_journal(LOG_ERR, 0, __FILE__, __LINE__, __func__, event, message);
         write_copy(LOG_ERR, reason);

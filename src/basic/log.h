@@ -59,7 +59,10 @@ int log_internal(int level, int error, const char *file, int line, const char *f
  * socket journald looks up the unit when it reads it: too late if the sender is gone, and "journalctl -u"
  * lacks the one line that matters. Of the stream that systemd opened it knows the unit. So @reason goes to
  * stderr, and under systemd the event, which has the fields, to the journal as well, with @title as its
- * text. Error level. */
+ * text. Error level.
+ *
+ * The event follows when journald has read the stream: what it once could not find out of a process it keeps
+ * for a second, for the stream too (journald-context.c). A journald that does not read is waited for 5 s. */
 void log_last_words(const LogEvent *event, const char *title, const char *reason);
 
 /* Returns @error, so that `return log_full(…)` passes it on. */

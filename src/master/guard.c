@@ -68,8 +68,8 @@ static void let_go(int keep_fd) {
                 _exit(1);
         (void) syscall(SYS_close_range, STDERR_FILENO + 2, ~0U, 0);
         (void) setsid(); /* ^C is for the master */
-        (void) prctl(PR_SET_NAME, "muster-guard");
         (void) !chdir("/");
+        (void) prctl(PR_SET_NAME, "muster-guard"); /* the last: who sees it knows that all is let go */
 }
 
 static _noreturn_ void guard(pid_t master, int pidfd) {

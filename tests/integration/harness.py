@@ -339,12 +339,13 @@ class Master:
         raise AssertionError("no worker with a board")
 
     def wait_until(self, condition, what):
-        """For what has no event of its own: looks again and again."""
+        """For what has no event of its own: looks again and again. Returns what the condition found."""
         end = time.monotonic() + DEADLINE
-        while not condition():
+        while not (found := condition()):
             assert time.monotonic() < end, f"{what}: did not happen within {DEADLINE} s"
             self._receive()
             select.select([self.pidfd], [], [], 0.002)
+        return found
 
     def wait_connections(self, n):
         """Until the workers have counted so many open connections."""

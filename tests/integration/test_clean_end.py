@@ -192,7 +192,10 @@ def test_master_killed_in_a_reload(ready, tmp_path):
 
 
 def guard_of(m):
-    (guard,) = [p for p in map(Process, m.children()) if pathlib.Path(f"/proc/{p.pid}/comm").read_text() == "muster-guard\n"]
+    def named():
+        return [Process(pid) for pid in m.children() if pathlib.Path(f"/proc/{pid}/comm").read_text() == "muster-guard\n"]
+
+    (guard,) = m.wait_until(named, "the guard has let go of everything, and taken its name")
     return guard
 
 

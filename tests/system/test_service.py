@@ -222,6 +222,33 @@ def test_many_activations(served):
     assert served.unit('muster.socket').ActiveState == 'active'
 
 
+def read_or_nothing(path):
+    try:
+        return path.read_text()
+    except OSError:
+        return ''
+
+
+def test_reason_while_journald_is_slow(machine):
+    """A start that fails says why under its unit, however late journald reads it: it is waited for."""
+    machine.write('/etc/systemd/system/wrong.service', '[Service]\nExecStart=/usr/bin/musterd wrong\n')
+    machine.write('/etc/muster/wrong.conf', 'workers: { count = 0; };\n')
+    machine.systemctl('daemon-reload')
+    journald = machine.unit('systemd-journald').MainPID
+    machine.kill(journald, 'STOP')
+    try:
+        machine.systemctl('start', '--no-block', 'wrong')
+
+        def waits():
+            unit = machine.unit('wrong')
+            return unit.ActiveState == 'failed' or 'poll' in read_or_nothing(machine.proc(unit.MainPID, 'wchan'))
+        wait_for(waits, 'musterd has said why')
+    finally:
+        machine.kill(journald, 'CONT')
+    machine.wait_unit('wrong', 'failed')
+    assert [message for message in machine.messages('wrong') if 'workers.count' in message]
+
+
 FORKING_UNIT = """[Service]
 Type=forking
 ExecStart=/usr/bin/musterd --detach forked

@@ -5,10 +5,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "basic/fd.h"
@@ -181,6 +184,41 @@ static void test_last_words(void **state) {
         assert_string_equal(captured, value);
 }
 
+/* A speaker is not gone before the journal has read what it said: that is when its unit is looked up. */
+static void test_last_words_are_heard(void **state) {
+        LogEvent event = { .message_id = MESSAGE_ID_START_FAILED };
+        char value[64], heard[64] = "";
+        int sv[2], status;
+        struct stat st;
+        pid_t pid;
+
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
+        pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+                if (dup2(sv[1], STDERR_FILENO) < 0 || fstat(STDERR_FILENO, &st) < 0)
+                        _exit(1);
+                snprintf(value, sizeof(value), "%lu:%lu", (unsigned long) st.st_dev,
+                                (unsigned long) st.st_ino);
+                setenv("JOURNAL_STREAM", value, 1);
+                log_open(&(LogContext){ .program = "p" });
+                log_last_words(&event, "The app cannot start.", "no luck");
+                _exit(0);
+        }
+        safe_close(sv[1]);
+
+        struct pollfd said = { .fd = sv[0], .events = POLLIN };
+        assert_int_equal(poll(&said, 1, 10000), 1);
+        (void) poll(NULL, 0, 50); /* it would have ended by now */
+        assert_int_equal(waitpid(pid, &status, WNOHANG), 0);
+
+        assert_true(read(sv[0], heard, sizeof(heard) - 1) > 0);
+        assert_string_equal(heard, "<3>no luck\n");
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+        safe_close(sv[0]);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup(test_head, setup),
@@ -190,6 +228,7 @@ int main(void) {
                 cmocka_unit_test_setup(test_long_message, setup),
                 cmocka_unit_test_setup(test_journal_stream, setup),
                 cmocka_unit_test_setup(test_last_words, setup),
+                cmocka_unit_test_setup(test_last_words_are_heard, setup),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
