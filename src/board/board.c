@@ -119,6 +119,21 @@ void board_cell_set_state(const Board *b, BoardCell *c, BoardState state) {
         (void) !write(b->bell_fd, &one, sizeof(one));
 }
 
+static bool leave_starting(BoardCell *c, BoardState state) {
+        uint32_t from = BOARD_STARTING;
+
+        return atomic_compare_exchange_strong_explicit(
+                        &c->state, &from, state, memory_order_acq_rel, memory_order_acquire);
+}
+
+bool board_cell_begin(BoardCell *c) {
+        return leave_starting(c, BOARD_SERVING);
+}
+
+bool board_cell_dismiss(BoardCell *c) {
+        return leave_starting(c, BOARD_DISMISSED);
+}
+
 void board_cell_beat(BoardCell *c) {
         uint64_t n = atomic_load_explicit(&c->beats, memory_order_relaxed);
 

@@ -5,11 +5,12 @@
  *
  * The master makes it (a sealed memfd, so that no worker can shrink it under the others) and every native
  * worker maps it. It is an array of cells; a worker process gets one cell for its life, so that the old and
- * the new worker of one slot never write to the same one. Only its worker writes a cell while it lives,
- * everybody reads. A worker gone mad can write anything here: readers treat what they find as a claim, never
- * as an index, a length or a pointer. */
+ * the new worker of one slot never write to the same one. Only its worker writes a cell while it lives (but
+ * for BOARD_DISMISSED), everybody reads. A worker gone mad can write anything here: readers treat what they
+ * find as a claim, never as an index, a length or a pointer. */
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #define BOARD_CELLS       1024
@@ -21,10 +22,12 @@
 #define BOARD_ENV_CELL    "MUSTER_BOARD_CELL"
 
 typedef enum BoardState {
-        BOARD_STARTING, /* also what a fresh cell holds */
-        BOARD_READY,    /* accepts connections */
-        BOARD_DRAINING, /* finishes what is open */
-        BOARD_LEAVING,  /* serves as if it were ready, and asks to be replaced first and then sent away */
+        BOARD_STARTING,  /* also what a fresh cell holds */
+        BOARD_READY,     /* accepts connections */
+        BOARD_DRAINING,  /* finishes what is open */
+        BOARD_LEAVING,   /* serves as if it were ready, and asks to be replaced first and then sent away */
+        BOARD_SERVING,   /* takes its first clients, and says READY after them */
+        BOARD_DISMISSED, /* the master's word: it is not needed, and is killed; it must take no client */
         _BOARD_STATE_MAX,
 } BoardState;
 
@@ -62,6 +65,11 @@ void board_cell_reset(BoardCell *c);
 /* Sets the state and rings the bell. The bell counts no rings: of states that follow each other quickly the
  * reader may see the last one alone. */
 void board_cell_set_state(const Board *b, BoardCell *c, BoardState state);
+
+/* STARTING ends in one of two ways, and either side learns which: the worker takes clients, or the master
+ * ends it without any loss. Both return whether it went their way. No bell. */
+bool board_cell_begin(BoardCell *c);
+bool board_cell_dismiss(BoardCell *c);
 
 /* A sign of life, for the worker alone: there is one writer, so that nothing has to be locked. No bell. */
 void board_cell_beat(BoardCell *c);

@@ -66,7 +66,7 @@ static void reload_commit(Manager *m) {
         reload_finished(m, NULL, result);
 }
 
-/* m->failure says why. A new worker that served already finishes what it has. */
+/* m->failure says why. A new worker that serves already finishes what it has. */
 static void reload_roll_back(Manager *m, ReloadStep step) {
         char why[FAILURE_MAX];
 
@@ -74,10 +74,8 @@ static void reload_roll_back(Manager *m, ReloadStep step) {
         for (unsigned i = 0; i < m->n_slots; i++) {
                 Worker *w = TAKE_PTR(m->slots[i]->incoming);
 
-                if (w && w->state == WORKER_READY)
-                        worker_retire(w);
-                else if (w && w->state == WORKER_STARTING)
-                        worker_kill(w, WORKER_KILL_ABANDONED);
+                if (w)
+                        worker_abandon(w);
         }
         manager_drop_slots(m, m->n_wanted);
 

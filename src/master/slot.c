@@ -152,10 +152,8 @@ void slot_worker_lost(Slot *s, Worker *w) {
 }
 
 static void end_worker(Worker *w) {
-        if (w && w->state == WORKER_STARTING)
-                worker_kill(w, WORKER_KILL_ABANDONED);
-        else if (w)
-                worker_retire(w);
+        if (w)
+                worker_abandon(w);
 }
 
 void slot_commit(Slot *s) {

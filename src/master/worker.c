@@ -64,7 +64,7 @@ DEFINE_CLEANUP(Worker, worker_free)
 bool worker_has_spoken(const Worker *w) {
         uint32_t state = atomic_load_explicit(&w->cell->state, memory_order_acquire);
 
-        return state > BOARD_STARTING && state < _BOARD_STATE_MAX;
+        return state >= BOARD_READY && state <= BOARD_LEAVING;
 }
 
 static void worker_set_deadline(Worker *w, uint64_t timeout_usec);
@@ -331,6 +331,13 @@ void worker_kill(Worker *w, WorkerKill why) {
                 worker_set_state(w, WORKER_RETIRING);
         worker_set_deadline(w, USEC_INFINITY);
         (void) muster_child_kill(w->child, SIGKILL);
+}
+
+void worker_abandon(Worker *w) {
+        if (w->state == WORKER_STARTING && board_cell_dismiss(w->cell))
+                worker_kill(w, WORKER_KILL_ABANDONED);
+        else
+                worker_retire(w);
 }
 
 void worker_kill_rest(Worker *w) {

@@ -171,6 +171,9 @@ void worker_extend_deadline(Worker *w, uint64_t usec);
  * already is not told twice. */
 void worker_retire(Worker *w);
 
+/* It is not needed: ends it at once, unless it may have taken clients; then it retires. */
+void worker_abandon(Worker *w);
+
 /* It hangs: SIGABRT, so that it leaves a core dump, and SIGKILL when that does not help. */
 void worker_abort(Worker *w);
 

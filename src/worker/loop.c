@@ -494,6 +494,8 @@ static void loop_leave(Loop *l) {
 int loop_run(Loop *l) {
         int r;
 
+        if (!board_cell_begin(l->cell))
+                return 0; /* the master has no use for it any more, and is about to kill it */
         /* The client whose connection started the service is answered first; what the bell sets off in the
          * master takes longer than that. */
         r = loop_turn(l, 0);

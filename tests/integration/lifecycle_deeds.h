@@ -10,7 +10,7 @@
 #define ANSWER_MAX 1024
 
 /* BoardState of src/board/board.h, read by the other side of the memory: the numbers are the interface. */
-enum { STATE_STARTING, STATE_READY, STATE_DRAINING, STATE_LEAVING };
+enum { STATE_STARTING, STATE_READY, STATE_DRAINING, STATE_LEAVING, STATE_SERVING };
 
 /* BoardCell, likewise. */
 typedef struct Cell {

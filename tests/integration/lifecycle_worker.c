@@ -36,6 +36,7 @@
  *      crash-at-start      abort(3) at once
  *      exit=CODE           at once
  *      hang-at-start       an endless loop at once
+ *      serves-first        takes clients and never says that it is ready, as muster-worker in its first turn
  *      gate=PATH           opens a FIFO and waits until all writers have closed it, before it is ready
  *      slow-ready=MSEC     ready after so long
  *      crash-after=MSEC    abort(3) so long after it was ready
@@ -248,7 +249,9 @@ static void begin(void) {
                 (void) close(fd);
         }
         ready_at = mode_time("slow-ready", now_msec());
-        if (ready_at == UINT64_MAX && !mode_has("never-ready"))
+        if (mode_has("serves-first"))
+                self.cell->state = STATE_SERVING;
+        else if (ready_at == UINT64_MAX && !mode_has("never-ready"))
                 become_ready();
 }
 

@@ -125,6 +125,45 @@ def test_start_that_fails(start, tmp_path):
     assert not left, left
 
 
+def worker_in_slot(m, n):
+    """Once it is executed, and has its environment."""
+    def found():
+        return [w for w in m.worker_processes() if w.environment().get("MUSTER_WORKER") == str(n)]
+
+    return m.wait_until(found, f"worker {n}")[-1]
+
+
+def test_reload_that_fails_has_taken_clients(ready, tmp_path):
+    """The same with a generation that does not come to serve."""
+    m = begin(ready, tmp_path, 'workers: { count = 2; stop_timeout = "1h"; };')
+    m.life.set_mode("serves-first@worker=2")
+    m.kill(signal.SIGHUP)
+    m.wait_until(lambda: len(m.worker_processes()) == 4, "the second one of the new")
+    first, second = m.worker_processes()[2:]
+    with connected(m, second.pid) as client:
+        client.send(b"GET /whoami HTTP/1.1\r\nHost: x\r\n")
+        first.kill(signal.SIGKILL)
+        assert "generation 1; reload failed" in m.wait_ready()
+        client.send(b"\r\n")
+        assert b'"generation":2' in client.answer().body and client.at_end()
+    second.wait_end()
+    assert m.get().status == 200
+
+
+def test_start_that_fails_has_taken_clients(start, tmp_path):
+    """A worker may serve before it says so; that another one fails is no reason to drop its clients."""
+    m = begin(start, tmp_path, 'workers: { count = 2; stop_timeout = "1h"; };', "never-ready@worker=1 serves-first@worker=2")
+    m.wait_until(lambda: len(m.worker_processes()) == 2, "two workers")
+    client = m.connect()
+    client.send(b"GET /whoami HTTP/1.1\r\nHost: x\r\n")
+    m.wait_connections(1)
+    worker_in_slot(m, 1).kill(signal.SIGKILL)
+    m.wait_until(lambda: "cannot start" in m.stderr(), "the start has failed")
+    client.send(b"\r\n")
+    assert b'"worker":2' in client.answer().body and client.at_end()
+    assert m.wait_exit() == 1
+
+
 def processes_with(m):
     """Those that have this test's directory in their environment: workers and all that they have started."""
     found = {}

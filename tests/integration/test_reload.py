@@ -90,7 +90,7 @@ def test_open_request_is_finished(ready):
     m.wait_connections(1)
     reload(m)
     m.wait_ready()
-    assert m.whoami()["generation"] == 2
+    m.wait_until(lambda: m.whoami()["generation"] == 2, "the old worker has heard that it is to go")
     client.send(b"\r\n")
     assert b'"generation":1' in client.answer().body
     assert client.at_end()

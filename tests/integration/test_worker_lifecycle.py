@@ -14,7 +14,7 @@ import threading
 import time
 
 import pytest
-from worker_harness import BINARY, DEADLINE, DRAINING, LEAVING, READY, Worker
+from worker_harness import BINARY, DEADLINE, DISMISSED, DRAINING, LEAVING, READY, Worker
 
 pytestmark = pytest.mark.skipif(not BINARY.exists(), reason=f"{BINARY} is not built")
 
@@ -45,6 +45,20 @@ def rings(w):
         return os.eventfd_read(w.bell)
     except BlockingIOError:
         return 0
+
+
+# The beginning
+
+
+def test_dismissed_before_it_begins(site):
+    """A worker that the master has no use for any more takes nobody out of the queue: it may be killed without a loss."""
+    with Worker(site, state=DISMISSED) as w, contextlib.closing(w.connect()) as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert w.wait_exit() == 0
+        assert w.cell() == (DISMISSED, 0, 0, 0)
+        accepted, _ = w.listeners[0].accept()
+        assert accepted.recv(3) == b"GET"
+        accepted.close()
 
 
 # Beats

@@ -21,7 +21,7 @@ BINARY = pathlib.Path(os.environ.get("MUSTER_WORKER_BINARY", BUILD_DIR / "src/wo
 CELL_SIZE = 256  # BoardCell, board/board.h
 CELLS = 1024
 CELL = 7  # any will do
-STARTING, READY, DRAINING, LEAVING = 0, 1, 2, 3
+STARTING, READY, DRAINING, LEAVING, SERVING, DISMISSED = range(6)
 DEADLINE = 20  # seconds that nothing here may take; a failure, not a measure
 
 HIGH_FD = 100  # where descriptors wait until they are moved to their numbers in the child
@@ -108,7 +108,7 @@ class Client:
 
 
 class Worker:
-    def __init__(self, directory, *options, unix_path=None, environment=None, wrapper=(), backlog=2048, channel=False):
+    def __init__(self, directory, *options, unix_path=None, environment=None, wrapper=(), backlog=2048, channel=False, state=STARTING):
         self.unix_path = unix_path
         self.listeners = [socket.create_server(("127.0.0.1", 0), backlog=backlog)]
         if unix_path:
@@ -121,6 +121,7 @@ class Worker:
         self.address = self.listeners[0].getsockname()
         self.board = os.memfd_create("board")
         os.ftruncate(self.board, CELLS * CELL_SIZE)
+        os.pwrite(self.board, struct.pack("=I", state), CELL * CELL_SIZE)
         self.bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.channel, self.has_channel = None, channel
         self.status, self.index = None, CELL

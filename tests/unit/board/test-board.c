@@ -75,6 +75,24 @@ static void test_two_sides(void **state) {
                         assert_int_equal(master.cells[i].state, BOARD_STARTING);
 }
 
+/* The end of STARTING is the worker's or the master's, never both. */
+static void test_begin_or_dismiss(void **state) {
+        BoardCell c = { .state = BOARD_STARTING };
+
+        assert_true(board_cell_begin(&c));
+        assert_int_equal(c.state, BOARD_SERVING);
+        assert_false(board_cell_dismiss(&c));
+        assert_false(board_cell_begin(&c));
+        assert_int_equal(c.state, BOARD_SERVING);
+
+        board_cell_reset(&c);
+        assert_true(board_cell_dismiss(&c));
+        assert_int_equal(c.state, BOARD_DISMISSED);
+        assert_false(board_cell_begin(&c));
+        assert_false(board_cell_dismiss(&c));
+        assert_int_equal(c.state, BOARD_DISMISSED);
+}
+
 /* However often it rang, one look silences the bell; a silent one does not block. A full bell still takes
  * rings. */
 static void test_bell(void **state) {
@@ -221,6 +239,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_sealed),
                 cmocka_unit_test(test_two_sides),
+                cmocka_unit_test(test_begin_or_dismiss),
                 cmocka_unit_test(test_bell),
                 cmocka_unit_test(test_environment),
                 cmocka_unit_test(test_reset),
