@@ -150,6 +150,7 @@ def test_many_workers_and_few_descriptors(ready, tmp_path, monkeypatch):
     m.kill(signal.SIGHUP)
     m.wait_message("RELOADING=1")
     assert m.wait_ready() == "READY=1\nSTATUS=16/16 workers ready, 0 connections, generation 2"
+    m.wait_until(lambda: len(m.worker_processes()) == 16, "the old ones are gone")
     for worker in m.worker_processes():
         assert resource.prlimit(worker.pid, resource.RLIMIT_NOFILE)[0] == 64
 
