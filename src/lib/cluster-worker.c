@@ -39,9 +39,14 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
 
 /* Without memory for a timer there is no deadline: worse, but no reason to kill anybody. */
 static void set_deadline(muster_cluster_worker *w, uint64_t usec) {
+        int r;
+
         w->deadline = sd_event_source_disable_unref(w->deadline);
-        (void) sd_event_add_time_relative(w->slot->cluster->event, &w->deadline, CLOCK_MONOTONIC, usec,
+        r = sd_event_add_time_relative(w->slot->cluster->event, &w->deadline, CLOCK_MONOTONIC, usec,
                         clock_accuracy_usec(usec), on_deadline, w);
+        /* After all that it has said: when this process was late, that may be due together. */
+        if (r >= 0)
+                (void) sd_event_source_set_priority(w->deadline, SD_EVENT_PRIORITY_IDLE);
 }
 
 void cluster_worker_dismiss(muster_cluster_worker *w) {
