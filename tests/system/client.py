@@ -7,6 +7,8 @@ import socket
 import threading
 import time
 
+from machine import wait_for
+
 PORT = 8080
 
 
@@ -53,15 +55,16 @@ def whoami(machine, **options):
     return json.loads(body)
 
 
-def workers(machine, n=2, requests=400, **options):
+def workers(machine, n=2, **options):
     """Who answers: {pid: slot} of N workers, from as many connections as it takes."""
     found = {}
-    for _ in range(requests):
+
+    def found_all():
         answer = whoami(machine, **options)
         found[answer['pid']] = answer['slot']
-        if len(found) == n:
-            return found
-    raise AssertionError(f'{requests} connections were answered by {found}, expected {n} workers')
+        return len(found) == n
+    wait_for(found_all, f'{n} workers answer', interval=0)
+    return found
 
 
 class Load:
