@@ -31,6 +31,9 @@ SUITES = {
     'trixie': RUN_PACKAGES + ['libconfig11'],
 }
 
+# The system calls by which a process waits for events: poll, ppoll, and those of epoll.
+WAITING = {'7', '271', '232', '281', '441'}
+
 CLONE_NEWNS = 0x00020000
 CLONE_NEWNET = 0x40000000
 PR_SET_PDEATHSIG = 1
@@ -340,6 +343,12 @@ class Machine:
 
     def kill(self, pid, name):
         self.run('kill', '-s', name, str(pid))
+
+    def stop_at_rest(self, pid):
+        """SIGSTOP to a process that waits for events, and not in the middle of a turn, with which it would go on."""
+        wait_for(lambda: self.proc(pid, 'syscall').read_text().split()[0] in WAITING, 'it waits for events')
+        self.kill(pid, 'STOP')
+        wait_for(lambda: self.proc(pid, 'stat').read_text().rpartition(')')[2].split()[0] == 'T', 'it is stopped')
 
     def children(self, pid):
         text = self.run('ps', '-o', 'pid=', '--ppid', str(pid), check=False).stdout
