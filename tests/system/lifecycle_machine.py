@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 
-from client import Connection
+from client import Connection, whoami
 from machine import TOP, wait_for
 
 INTEGRATION = TOP / 'tests/integration'
@@ -89,24 +89,25 @@ class Service:
 
     def tell_worker(self, pid, path):
         """What that fixture worker answers."""
-        others = []
-        try:
-            for _ in range(100):
-                connection = Connection(self.machine)
-                others.append(connection)
-                if json.loads(connection.get('/whoami')[1])['pid'] == pid:
-                    status, body = connection.get(path)
-                    assert status == 200, (path, body)
-                    return body.decode().strip()
-        finally:
-            for connection in others:
-                connection.close()
-        raise AssertionError(f'worker {pid} accepts no connection')
+        def tell():
+            others = []
+            try:
+                for _ in range(100):
+                    connection = Connection(self.machine)
+                    others.append(connection)
+                    if json.loads(connection.get('/whoami')[1])['pid'] == pid:
+                        return connection.get(path)
+            finally:
+                for connection in others:
+                    connection.close()
+        status, body = wait_for(tell, f'worker {pid} accepts a connection')
+        assert status == 200, (path, body)
+        return body.decode().strip()
 
     def load(self, **options):
         """Constant load from outside of the machine: only the network is the machine's."""
         command = ['nsenter', '-t', self.machine.leader, '-n', self.programs / 'load_client']
-        return load.Load(8080, command=command, target='/hello', body=HELLO, **options)
+        return load.Load(8080, command=command, target='/hello', body=HELLO, limit=15.0, **options)
 
     # How it is
 
@@ -130,6 +131,10 @@ class Service:
 
     def wait_ready(self, n=2):
         return wait_for(lambda: len(pids := self.pids()) == n and pids, f'{n} workers are ready')
+
+    def wait_generation(self, n):
+        """Until that one answers: a worker that was told to go may still have accepted the next connection."""
+        wait_for(lambda: whoami(self.machine)['generation'] == n, f'generation {n} answers')
 
     def wait_status_line(self, pattern):
         return wait_for(lambda: re.fullmatch(pattern, self.unit.StatusText), f'the status line {pattern!r}')

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from client import Connection, get, whoami
+from client import Connection, get
 from lifecycle_machine import Service, compile_programs, kind, set_drop_in
 from machine import Machine, wait_for
 from packages import install
@@ -59,7 +59,7 @@ def test_reload(service):
         begin = time.monotonic()
         service.machine.systemctl('reload', 'muster')
         assert time.monotonic() - begin >= 0.4, 'it has waited for the soak'
-        assert whoami(service.machine)['generation'] == 2
+        service.wait_generation(2)
         status = service.status()
         clients.wait(200)
     assert clients.check().answered >= 400
@@ -77,13 +77,13 @@ def test_reload(service):
 
 def test_slow_reload(service):
     """TimeoutStartSec= bounds the command of a reload too; while the reload gets on, the master asks for more."""
-    service.use_fixture('slow-ready=1500@generation=2')
-    set_drop_in(service.machine, service.name, 'timeout', '[Service]\nTimeoutStartSec=2s\n')
+    service.use_fixture('slow-ready=3000@generation=2')
     service.configure('soak = "500ms";')
     service.start()
+    set_drop_in(service.machine, service.name, 'timeout', '[Service]\nTimeoutStartSec=6s\n')
     begin = time.monotonic()
     service.machine.systemctl('reload', 'muster')
-    assert time.monotonic() - begin >= 3.5, 'two workers and the soak'
+    assert time.monotonic() - begin >= 6.5, 'two workers and the soak'
     assert (service.unit.ReloadResult, service.status()['generation']) == ('success', 2)
 
 
@@ -136,7 +136,8 @@ def test_reload_after_a_bad_one(service):
     service.machine.systemctl('reload', 'muster')
     assert service.unit.ReloadResult == 'success'
     line = service.wait_status_line(r'2/2 workers ready, \d+ connections, generation (\d+)')
-    assert int(line.group(1)) == service.status()['generation'] == whoami(service.machine)['generation'] > 1
+    assert int(line.group(1)) == service.status()['generation'] > 1
+    service.wait_generation(int(line.group(1)))
 
 
 #
@@ -158,10 +159,9 @@ def test_watchdog(service):
     unit = service.unit
     assert (unit.ActiveState, unit.MainPID, unit.NRestarts) == ('active', before.MainPID, '0')
 
-    (hangs,) = service.entries('WORKER_HANGS')
-    (ended,) = service.entries('EXIT_WATCHDOG')
-    for entry in hangs, ended:
-        assert (entry['MUSTER_WORKER'], entry['MUSTER_WORKER_PID']) == ('1', str(victim))
+    (hangs,) = service.entries('WORKER_HANGS', MUSTER_WORKER_PID=victim)
+    (ended,) = service.entries('EXIT_WATCHDOG', MUSTER_WORKER_PID=victim)
+    assert hangs['MUSTER_WORKER'] == ended['MUSTER_WORKER'] == '1'
     assert ended['MUSTER_CAUSE'] == 'watchdog'
     assert ended['MUSTER_SIGNAL'] == str(int(signal.Signals[record['signal']]))
     text = service.explained('EXIT_WATCHDOG')
@@ -176,7 +176,7 @@ def moment(entry):
 
 def test_memory_limit(service):
     """A worker above max_memory is replaced: the new one is ready before the old one goes."""
-    service.configure('watchdog = "500ms"; max_memory = "64M"; jitter = 0;')
+    service.configure('max_memory = "64M"; jitter = 0;')
     service.use_fixture()
     service.start()
     victim = service.pids()[2]
@@ -265,14 +265,14 @@ def test_stubborn_worker(service):
 
     begin = time.monotonic()
     service.machine.systemctl('stop', 'muster.service')
-    assert 2 <= time.monotonic() - begin < 10
+    assert 2 <= time.monotonic() - begin < 30, 'systemd would kill it after 40'
     assert not any(service.is_there(pid) for pid in (*pids.values(), started, unit.MainPID))
     assert not service.machine.live_path(f'/sys/fs/cgroup{unit.ControlGroup}').exists()
     after = service.unit
     assert (after.ActiveState, after.Result, after.ExecMainStatus) == ('inactive', 'success', '0')
 
-    run = f'_SYSTEMD_INVOCATION_ID={unit.InvocationID}'
-    entries = service.machine.journal(run, f'MUSTER_WORKER_PID={pids[1]}')
+    # Not by the run of the service: journald cannot tell that of a process that is gone when it reads the message.
+    entries = service.machine.journal(f'_PID={unit.MainPID}', f'MUSTER_WORKER_PID={pids[1]}')
     messages = [entry['MESSAGE'] for entry in entries]
     assert f'Worker 1 (pid {pids[1]}) did not finish within 2s, killing it.' in messages
     assert any(entry.get('MUSTER_CAUSE') == 'stop-timeout' for entry in entries)
@@ -287,11 +287,9 @@ def test_master_killed(service):
     service.start()
     pids = service.wait_ready()
     started = int(service.tell_worker(pids[1], '/fork?hidden'))
-    # With the workers stopped, connections stay in the queue of the socket. One that was on its way out of poll(2) when
-    # the signal came would take one of them.
+    # With the workers stopped, connections stay in the queue of the socket.
     for pid in pids.values():
-        service.machine.kill(pid, 'STOP')
-    wait_for(lambda: {service.state_of(pid) for pid in pids.values()} == {'T'}, 'the workers have stopped')
+        service.machine.stop_at_rest(pid)
     waiting = [Connection(service.machine) for _ in range(10)]
     for connection in waiting:
         connection.request('GET', '/whoami')
@@ -403,7 +401,7 @@ def test_idle_exit(service):
 
     unit = service.machine.wait_unit('muster.service', 'inactive')
     assert (unit.Result, unit.NRestarts, unit.ExecMainStatus) == ('success', '0', '0')
-    (entry,) = service.machine.journal(f'_SYSTEMD_INVOCATION_ID={first.InvocationID}', kind('IDLE'))
+    (entry,) = service.machine.journal(f'_PID={first.MainPID}', kind('IDLE'))
     assert entry['MESSAGE'] == 'No connection for 500ms: ending, until the next one starts the service again.'
     done = service.machine.run('muster', 'status', check=False)
     assert (done.returncode, done.stdout) == (1, 'default: stopped\n')
