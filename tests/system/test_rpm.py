@@ -27,6 +27,7 @@ def test_serves(rpm):
     assert rpm.unit('muster.service').ActiveState == 'inactive'
     assert b'<html' in get(rpm)[1]
     workers(rpm)
+    rpm.wait_unit('muster.service', 'active')  # a worker answers before the master has said that the app is served
     rpm.run('journalctl', '--sync')
     assert 'Subject: The app default is served' in rpm.run('journalctl', '--no-pager', '-x', '-u', 'muster').stdout
 
