@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -40,22 +41,25 @@ static pid_t start_child(const char *name) {
         return pid;
 }
 
-/* Likewise, which executes a program, with just this environment. */
+/* Likewise, which executes a program (this one), with just this environment. It says by itself that it runs:
+ * when its other descriptors are closed, the environment is not there yet. */
 static pid_t start_program(char *const env[]) {
-        int executed[2];
+        char said[16];
+        int p[2];
         pid_t pid;
 
-        assert_int_equal(pipe2(executed, O_CLOEXEC), 0);
+        assert_int_equal(pipe2(p, O_CLOEXEC), 0);
         pid = fork();
         assert_true(pid >= 0);
         if (pid == 0) {
                 (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
-                (void) execve("/bin/sleep", (char *[]){ (char *) "sleep", (char *) "1000", NULL }, env);
+                snprintf(said, sizeof(said), "%d", dup(p[1]));
+                (void) execve("/proc/self/exe", (char *[]){ (char *) "test", said, NULL }, env);
                 _exit(127);
         }
-        close(executed[1]);
-        assert_int_equal(read(executed[0], &(char){ 0 }, 1), 0);
-        close(executed[0]);
+        close(p[1]);
+        assert_int_equal(read(p[0], &(char){ 0 }, 1), 1);
+        close(p[0]);
         return pid;
 }
 
@@ -176,7 +180,7 @@ static void test_no_owner(void **state) {
         assert_int_equal(id.slot, 42);
 }
 
-int main(void) {
+int main(int argc, char *argv[]) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_no_children),
                 cmocka_unit_test(test_children),
@@ -185,5 +189,10 @@ int main(void) {
                 cmocka_unit_test(test_no_owner),
         };
 
+        if (argc > 1) {
+                (void) !write(atoi(argv[1]), "", 1);
+                for (;;)
+                        pause();
+        }
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
