@@ -213,7 +213,7 @@ static void test_all_retired_in_handler(void **state) {
 static void test_replacement_never_ready(void **state) {
         muster_cluster_options o = options_of(1);
 
-        o.start_timeout_usec = 400 * MSEC;
+        o.start_timeout_usec = 1500 * MSEC;
         o.backoff_min_usec = o.backoff_max_usec = 1;
         start_ready(&o);
         pid_t old = seen.pid[1];

@@ -481,9 +481,8 @@ static void test_never_ready(void **state) {
         o.backoff_min_usec = o.backoff_max_usec = 1;
         new_cluster(&o);
         assert_int_equal(muster_cluster_start(seen.cluster), 0);
-        run_until(seen.n_exits == 5);
-        assert_int_equal(count_lines("signal 9\n"), 5);
-        assert_in_range(count_lines("exit 1"), 2, 3);
+        run_until(count_lines("exit 1") >= 2 && count_lines("exit 2") >= 2);
+        assert_int_equal(count_lines("signal 9\n"), seen.n_exits);
         assert_int_equal(seen.n_ready, 0);
 
         unsetenv("TEST_MODE");
@@ -510,9 +509,9 @@ static void run_for(uint64_t usec) {
 static void test_ready_in_time(void **state) {
         muster_cluster_options o = options_of(1);
 
-        o.start_timeout_usec = 700 * MSEC;
+        o.start_timeout_usec = 2500 * MSEC;
         start_ready(&o);
-        run_for(1000 * MSEC);
+        run_for(3000 * MSEC);
         assert_string_equal(seen.log, "");
         seen.cluster = muster_cluster_free(seen.cluster);
 }
