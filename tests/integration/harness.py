@@ -152,7 +152,7 @@ class Master:
 
     def write_config(self, text="", workers=None, directory=None, whoami=True):
         workers = self.workers if workers is None else workers
-        count = (f"count = {workers}; " if workers else "") + 'soak = "20ms";'
+        count = (f"count = {workers}; " if workers else "") + 'soak = "20ms"; start_timeout = "1min";'
         self.config_file.write_text(
             f'app: {{ directory = "{directory or self.site}"; whoami = {"true" if whoami else "false"}; }};\n'
             + (text if "workers:" in text else f"workers: {{ {count} }};\n{text}")
@@ -305,17 +305,17 @@ class Master:
         for pid in sorted(self.children()):
             with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # it has just gone
                 if wanted(pathlib.Path(f"/proc/{pid}/comm").read_text().strip()):
-                    found.append(Process(pid))
+                    found.append(Process(pid, self))
         return found
 
     def worker_processes(self):
         return self._processes(lambda name: name not in ("muster-admin", "muster-guard"))
 
     def slots(self):
-        """Those that are filled; a process may vanish while it is looked at."""
+        """Those that are filled; a process may vanish while it is looked at, or not be executed yet: it has no such variable."""
         found = []
         for worker in self.worker_processes():
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, KeyError):
                 found.append(int(worker.environment()["MUSTER_WORKER"]))
         return sorted(found)
 
@@ -327,16 +327,20 @@ class Master:
         return self.stderr_file.read_text()
 
     def board(self):
-        """The board, mapped by way of a worker that holds it."""
-        for worker in self.worker_processes():
-            for number, target in worker.fds().items():
-                if "muster-board" in target:
-                    fd = os.open(f"/proc/{worker.pid}/fd/{number}", os.O_RDWR | os.O_CLOEXEC)
-                    try:
-                        return mmap.mmap(fd, BOARD_SIZE)
-                    finally:
-                        os.close(fd)
-        raise AssertionError("no worker with a board")
+        """The board, mapped by way of a worker that holds it. One may vanish meanwhile, or move its descriptors and be executed."""
+
+        def mapped():
+            for worker in self.worker_processes():
+                with contextlib.suppress(OSError):
+                    for number, target in worker.fds().items():
+                        if "muster-board" in target:
+                            fd = os.open(f"/proc/{worker.pid}/fd/{number}", os.O_RDWR | os.O_CLOEXEC)
+                            try:
+                                return mmap.mmap(fd, BOARD_SIZE)
+                            finally:
+                                os.close(fd)
+
+        return self.wait_until(mapped, "a worker with a board")
 
     def wait_until(self, condition, what):
         """For what has no event of its own: looks again and again. Returns what the condition found."""

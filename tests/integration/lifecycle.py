@@ -54,17 +54,19 @@ def grandchild(m, command="/fork"):
 
 
 def is_stopped(process):
-    return pathlib.Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "Tt"
+    try:
+        return pathlib.Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "Tt"
+    except (FileNotFoundError, ProcessLookupError):  # it has just gone
+        return False
 
 
 def stop_others(m, pid):
     """Those that it has stopped."""
     others = []
     for w in m.worker_processes():
-        with contextlib.suppress(OSError):  # it has just gone
-            if w.pid != pid and not is_stopped(w):
-                others.append(w)
-                w.kill(signal.SIGSTOP)
+        if w.pid != pid and not is_stopped(w):
+            others.append(w)
+            w.kill(signal.SIGSTOP)
     m.wait_until(lambda: all(w.ended() or is_stopped(w) for w in others), "the stop of the others")
     return others
 
