@@ -8,7 +8,7 @@ import pytest
 from lifecycle import begin, gate, pids, tell, wait_said
 
 WORKERS = 'workers: { count = 1; start_timeout = "400ms"; stop_timeout = "400ms"; watchdog = "400ms"; };\nrestart: { backoff_min = "1ms"; limit = 0; };'
-CALM = WORKERS.replace('watchdog = "400ms"', 'watchdog = "0"').replace('_timeout = "400ms"', '_timeout = "10s"')
+CALM = WORKERS.replace('watchdog = "400ms"', 'watchdog = "0"').replace('_timeout = "400ms"', '_timeout = "1min"')
 
 
 def line_of(m, process):
@@ -48,7 +48,7 @@ def test_by_itself(ready, tmp_path, command, expected):
 ])
 def test_first_start(start, tmp_path, mode, expected):
     """It is the reason of the whole service's failure too: exit status 1, and STATUS says it last."""
-    m = begin(start, tmp_path, WORKERS, mode)
+    m = begin(start, tmp_path, WORKERS if "400ms" in expected else CALM, mode)
     assert m.wait_exit() == 1
     assert m.statuses()[-1] == f"Failed to start: worker 1 {expected}"
     assert re.search(rf"Worker 1 \(pid \d+\) {re.escape(expected)}\.\n", m.stderr())
@@ -56,14 +56,14 @@ def test_first_start(start, tmp_path, mode, expected):
 
 
 def test_watchdog(ready, tmp_path):
-    m = begin(ready, tmp_path, CALM.replace('watchdog = "0"', 'watchdog = "400ms"'))
+    m = begin(ready, tmp_path, CALM.replace('watchdog = "0"', 'watchdog = "4s"'))
     (worker,) = m.worker_processes()
     tell(m, "/hang")
-    assert_line(m, worker, "was killed: it did not react for 400ms")
+    assert_line(m, worker, "was killed: it did not react for 4s")
 
 
 def test_stop_timeout(ready, tmp_path):
-    m = begin(ready, tmp_path, CALM.replace('stop_timeout = "10s"', 'stop_timeout = "400ms"'))
+    m = begin(ready, tmp_path, CALM.replace('stop_timeout = "1min"', 'stop_timeout = "400ms"'))
     (worker,) = m.worker_processes()
     tell(m, "/stubborn")
     m.kill()
