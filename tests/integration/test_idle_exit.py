@@ -16,8 +16,17 @@ from lifecycle import Lifecycle, elapse
 from worker_harness import DEADLINE, Client
 
 
-def idle(text, count=2):
-    return f'workers: {{ count = {count}; soak = "1ms"; }};\nidle_exit = "{text}";\n'
+def idle(text, count=2, soak="1ms"):
+    return f'workers: {{ count = {count}; start_timeout = "1min"; soak = "{soak}"; }};\nidle_exit = "{text}";\n'
+
+
+def ready_with_client(ready, config, sock=None):
+    """A service that has had a client from its beginning, so that it does not leave before the test comes to the point."""
+    sock = sock or tcp()
+    client = socket.socket(sock.family)
+    client.settimeout(DEADLINE)
+    client.connect(sock.getsockname())
+    return ready(config, sockets=[("http", sock)]), Client(client)
 
 
 def test_leaves(ready):
@@ -41,20 +50,19 @@ def test_without_notify_socket(start):
 
 def test_every_connection_counts(ready):
     """The time begins anew with each, however short it was."""
-    m = ready(idle("700ms"))
-    for _ in range(4):
-        assert m.get().status == 200
+    m = ready(idle("4s"))
+    for _ in range(3):
         last = time.monotonic()
-        elapse(m, 0.3)
+        assert m.get().status == 200
+        elapse(m, 1.5)
     assert m.wait_exit() == 0
-    assert time.monotonic() - last >= 0.6  # of which it saw the end at a tick
+    assert time.monotonic() - last >= 4
 
 
 @pytest.mark.parametrize("kind", ["kept", "silent", "half a request"])
 def test_open_connection(ready, kind):
     """An open connection is one, also when nothing is asked by it."""
-    m = ready(idle("200ms"))
-    client = m.connect()
+    m, client = ready_with_client(ready, idle("200ms"))
     if kind == "kept":
         assert client.request("/").status == 200
     elif kind == "half a request":
@@ -68,8 +76,8 @@ def test_open_connection(ready, kind):
 
 def test_unix_socket(ready, tmp_path):
     """Whatever the socket is."""
-    m = ready(idle("200ms"), sockets=[("http", unix(tmp_path / "sock"))])
-    with contextlib.closing(m.connect()) as client:
+    m, client = ready_with_client(ready, idle("200ms"), unix(tmp_path / "sock"))
+    with contextlib.closing(client):
         assert client.request("/").status == 200
         elapse(m, 0.6)
     assert m.wait_exit() == 0
@@ -77,13 +85,13 @@ def test_unix_socket(ready, tmp_path):
 
 def test_connection_in_the_queue(ready):
     """Nobody has accepted it yet, but it is there: the master does not leave."""
-    m = ready(idle("200ms"))
+    m = ready(idle("3s"))
     workers = m.worker_processes()
     for w in workers:
         w.kill(signal.SIGSTOP)
     client = m.connect()
     client.send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    elapse(m, 1)
+    elapse(m, 5)
     assert "No connection" not in m.stderr()
     for w in workers:
         w.kill(signal.SIGCONT)
@@ -94,8 +102,7 @@ def test_connection_in_the_queue(ready):
 
 def test_worker_that_is_killed(ready):
     """What it had open was closed with it, and is not waited for."""
-    m = ready(idle("300ms", count=1))
-    client = m.connect()
+    m, client = ready_with_client(ready, idle("300ms", count=1))
     assert client.request("/").status == 200
     m.worker_processes()[0].kill(signal.SIGKILL)
     m.wait_status(lambda s: s.startswith("0/1"))
@@ -105,9 +112,10 @@ def test_worker_that_is_killed(ready):
 
 def test_not_in_a_reload(ready):
     """A new generation on its trial keeps it: systemd waits for the end of the reload."""
-    m = ready('workers: { count = 1; soak = "1500ms"; };\nidle_exit = "200ms";')
+    m, client = ready_with_client(ready, idle("200ms", count=1, soak="1500ms"))
     m.kill(signal.SIGHUP)
-    m.wait_message("RELOADING=1")
+    m.wait_message(lambda lines: "RELOADING=1" in lines)
+    client.close()
     m.wait_ready()
     m.wait_message("STOPPING=1")
     assert m.wait_exit() == 0
@@ -117,15 +125,13 @@ def test_not_in_a_reload(ready):
 def test_switched_on_and_off(ready):
     """By a reload."""
     m = ready(workers=1)
-    m.write_config(idle("300ms", count=1))
+    m.write_config(idle("3s", count=1))
     m.kill(signal.SIGHUP)
     assert "generation 2" in m.wait_ready()
     m.write_config(idle("0", count=1))
     m.kill(signal.SIGHUP)
-    said = m.wait_message(lambda lines: "READY=1" in lines or "STOPPING=1" in lines)
-    if "STOPPING=1" in said:  # on a slow machine
-        pytest.skip("it was idle before the reload")
-    elapse(m, 0.8)
+    assert "generation 3" in m.wait_ready()
+    elapse(m, 5)
     m.write_config(idle("100ms", count=1))
     m.kill(signal.SIGHUP)
     assert m.wait_exit() == 0
@@ -178,8 +184,14 @@ def test_leaving_and_returning(tmp_path, kind):
         while not stop.is_set() and not failures:
             try:
                 with contextlib.closing(s.connect()) as client:
-                    for _ in range(rng.choice((1, 1, 3))):
-                        answer = client.request("/")
+                    for i in range(rng.choice((1, 1, 3))):
+                        try:
+                            answer = client.request("/")
+                        except (EOFError, ConnectionError):
+                            # It may be closed while it is idle, when this thread does not get to run for long.
+                            if i > 0 and not client.buffer:
+                                break
+                            raise
                         assert answer.status == 200
                         answers[0] += 1
                         if answer.closes:
