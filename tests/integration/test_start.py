@@ -5,6 +5,8 @@ import os
 import re
 import tempfile
 
+from lifecycle import begin
+
 
 def check_failed(m, reason):
     """@reason: a regular expression."""
@@ -52,13 +54,10 @@ def test_start_timeout(start):
     assert "did not get ready within 200ms, killing it." in m.stderr()
 
 
-def test_start_timeout_of_the_second(start):
+def test_start_timeout_of_the_second(start, tmp_path):
     """Every worker has its time-out, not only the first."""
-    m = start(
-        'workers: { count = 3; start_timeout = "2s"; };',
-        worker="if SLOT == 2:\n    wait_for_ever()\nreal(REAL)\n",
-    )
-    check_failed(m, "worker 2 was killed: not ready within 2s")
+    m = begin(start, tmp_path, 'workers: { count = 3; start_timeout = "4s"; };', "never-ready@worker=2")
+    check_failed(m, "worker 2 was killed: not ready within 4s")
 
 
 def test_deaf_to_sigterm(start):
