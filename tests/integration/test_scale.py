@@ -1,11 +1,21 @@
 # SPDX-License-Identifier: MIT
 """More and fewer workers at run time: SIGTTIN, SIGTTOU. (By a number on the control socket: test_control.py.)"""
 
+import contextlib
 import signal
+import struct
 
 from lifecycle import Asking, begin, connected, gate, pids, wait_said
+from worker_harness import CELL_SIZE, DRAINING
 
 REFUSED = "Not scaled: the service is starting, reloading or stopping."
+
+
+def wait_draining(m, worker):
+    """Until it has heard that it is to go, and accepts nothing more."""
+    with contextlib.closing(m.board()) as board:
+        place = int(worker.environment()["MUSTER_BOARD_CELL"]) * CELL_SIZE
+        m.wait_until(lambda: struct.unpack_from("=I", board, place)[0] == DRAINING, f"the drain of {worker.pid}")
 
 
 def test_one_more_one_less(ready):
@@ -43,6 +53,7 @@ def test_open_request_is_finished(ready, tmp_path):
         client.send(b"GET /whoami HTTP/1.1\r\nHost: x\r\n")
         m.kill(signal.SIGTTOU)
         m.wait_status(lambda s: s.startswith("1/1 workers ready"))
+        wait_draining(m, second)
         for _ in range(5):
             assert m.whoami()["pid"] != second.pid
         assert not second.ended()
