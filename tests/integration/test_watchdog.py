@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The watchdog of a worker: whoever hangs is found and replaced, whoever does not is left alone.
 
-Where something is to be found the time is short; where nothing is to be found it is long, for a slow machine."""
+Where something is to be found the time is short, but no healthy worker stands still for so long; where nothing is to be found it
+is longer, for a slow machine."""
 
 import contextlib
 import os
@@ -12,14 +13,14 @@ import pytest
 from harness import Process
 from lifecycle import assert_always, begin, connected, elapse, gate, pids, tell, wait_said
 
-SHORT = 'workers: { count = 1; watchdog = "500ms"; stop_timeout = "1h"; };\nrestart: { backoff_min = "1ms"; limit = 0; };\n'
+SHORT = 'workers: { count = 1; watchdog = "2s"; stop_timeout = "1h"; };\nrestart: { backoff_min = "1ms"; limit = 0; };\n'
 
 
 def long(watchdog, count=2):
     return f'workers: {{ count = {count}; watchdog = "{watchdog}"; }};\n'
 
 
-def wait_found(m, worker, within="500ms", slot=1):
+def wait_found(m, worker, within="2s", slot=1):
     """Until it has ended as one that hung, which is told twice: when it was found, and what became of it."""
     worker.wait_end()
     wait_said(m, f"Worker {slot} (pid {worker.pid}) was killed: it did not react for {within}.")
@@ -35,11 +36,11 @@ def assert_nobody_accused(m):
 
 def test_stopped(ready):
     """The real worker, SIGSTOP: it gets its SIGABRT all the same, and the other one is not touched."""
-    m = ready(SHORT.replace("count = 1", "count = 2").replace("500ms", "1s"))
+    m = ready(SHORT.replace("count = 1", "count = 2"))
     victim, other = m.worker_processes()
     slot = victim.environment()["MUSTER_WORKER"]
     victim.kill(signal.SIGSTOP)
-    wait_found(m, victim, "1s", slot)
+    wait_found(m, victim, slot=slot)
     m.wait_status(lambda s: s.startswith("2/2 workers ready"))
     assert not other.ended() and m.get().status == 200
 
@@ -58,13 +59,17 @@ def test_every_way_to_hang(ready, tmp_path, command):
             assert client.at_end()
     assert m.get().body == b"hello\n"
     # the reason is told, and forgotten when all is well
-    assert any(s.startswith("0/1") and s.endswith("; worker 1 did not react for 500ms") for s in m.statuses())
+    assert any(s.startswith("0/1") and s.endswith("; worker 1 did not react for 2s") for s in m.statuses())
     m.wait_until(lambda: m.statuses()[-1].startswith("1/1 workers ready") and "react" not in m.statuses()[-1], "a clean STATUS")
     assert "trying again" not in m.stderr()
 
 
 WITNESS = """
-if not os.path.exists(os.environ["WITNESS"]):
+try:
+    os.close(os.open(os.environ["WITNESS"] + ".first", os.O_CREAT | os.O_EXCL))
+except FileExistsError:
+    real(REAL)
+else:
     children = os.open(f"/proc/{os.getppid()}/task/{os.getppid()}/children", os.O_RDONLY)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGABRT])
     beat()
@@ -72,9 +77,8 @@ if not os.path.exists(os.environ["WITNESS"]):
     signal.sigwait([signal.SIGABRT])
     found = os.pread(children, 1000, 0)
     with open(os.environ["WITNESS"], "wb") as f:
-        f.write(found)
+        f.write(b"%d %s\\n" % (os.getpid(), found))
     os._exit(3)
-real(REAL)
 """
 
 
@@ -84,11 +88,12 @@ def test_replacement_is_started_first(ready, tmp_path):
     for n in range(5):
         witness = tmp_path / str(n)
         m = ready(SHORT, worker=WITNESS, environment={"WITNESS": str(witness)})
-        services.append((m, witness, m.worker_processes()[0]))
-    for m, witness, old in services:
-        wait_found(m, old)
-        seen = set(map(int, witness.read_text().split()))
-        assert old.pid in seen and len(seen) == 2
+        services.append((m, witness))
+    for m, witness in services:
+        m.wait_until(lambda: witness.exists() and witness.read_text().endswith("\n"), "SIGABRT")
+        old, *seen = map(int, witness.read_text().split())
+        assert old in seen and len(seen) > 1
+        wait_said(m, f"Worker 1 (pid {old}) was killed: it did not react for 2s.")
 
 
 def test_sigabrt_is_ignored(ready, tmp_path):
@@ -102,24 +107,24 @@ def test_sigabrt_is_ignored(ready, tmp_path):
     assert m.whoami()["pid"] != old.pid
     wait_found(m, old)
     assert time.monotonic() - began >= 5
-    assert len(pids(m)) == 1
+    m.wait_until(lambda: len(pids(m)) == 1, "one worker")
 
 
 def test_beats_no_more_by_notification(ready, tmp_path):
     """Who has once said WATCHDOG=1 has to go on, though its loop turns."""
-    m = begin(ready, tmp_path, SHORT.replace("500ms", "1s"))
+    m = begin(ready, tmp_path, SHORT.replace("2s", "4s"))
     (old,) = m.worker_processes()
     tell(m, "/watchdog?on=1")
-    elapse(m, 1.2)
+    elapse(m, 4.5)
     assert_nobody_accused(m)
     tell(m, "/watchdog?on=0")
-    wait_found(m, old, "1s")
+    wait_found(m, old, "4s")
     assert m.whoami()["pid"] != old.pid
 
 
 def test_trigger(ready, tmp_path):
     """WATCHDOG=trigger: treated so at once. But nobody says that it had been silent for the time."""
-    m = begin(ready, tmp_path, SHORT.replace("500ms", "1h"))
+    m = begin(ready, tmp_path, SHORT.replace("2s", "1h"))
     (old,) = m.worker_processes()
     with contextlib.closing(m.connect()) as client:
         client.send(b"GET /notify?WATCHDOG=trigger HTTP/1.1\r\nHost: x\r\n\r\n")  # it may be gone before it answers
@@ -155,18 +160,18 @@ def test_canary_hangs(ready, tmp_path):
     (canary,) = (w for w in m.worker_processes() if w.pid not in before)
     with connected(m, canary.pid) as client:
         assert client.request("/hang").status == 200
-    assert m.wait_ready().endswith("generation 1; reload failed: worker 1 did not react for 500ms")
+    assert m.wait_ready().endswith("generation 1; reload failed: worker 1 did not react for 2s")
     wait_found(m, canary)
     assert pids(m) == before
 
 
 def test_again_and_again(ready, tmp_path):
     """A hang is an early death like others: the pause grows."""
-    m = begin(ready, tmp_path, SHORT.replace('"1ms"', '"40ms"').replace("500ms", "300ms"))
+    m = begin(ready, tmp_path, SHORT.replace('"1ms"', '"40ms"'))
     for n in range(3):
         (old,) = m.worker_processes()
         tell(m, "/hang")
-        wait_found(m, old, "300ms")
+        wait_found(m, old)
         wait_said(m, " is ready.", n + 2)
         m.wait_until(lambda: len(pids(m)) == 1, "one worker")
     assert "died early 2 times in a row, trying again in 40ms." in m.stderr()
@@ -175,14 +180,15 @@ def test_again_and_again(ready, tmp_path):
 
 def test_many_at_once(ready, tmp_path):
     """All of four: each is found, the service is back."""
-    m = begin(ready, tmp_path, SHORT.replace("count = 1", "count = 4").replace("500ms", "1s"))
+    m = begin(ready, tmp_path, SHORT.replace("count = 1", "count = 4"))
     old = m.worker_processes()
     for worker in old:
         worker.kill(signal.SIGSTOP)
     for worker in old:
         worker.wait_end()
     m.wait_until(lambda: m.statuses()[-1].startswith("4/4 workers ready") and "react" not in m.statuses()[-1], "all of them")
-    assert m.stderr().count(", replacing it.") == 4
+    for worker in old:
+        assert m.stderr().count(f"(pid {worker.pid}) did not react for 2s, replacing it.") == 1
     assert m.get().status == 200
 
 
@@ -191,7 +197,7 @@ def test_many_at_once(ready, tmp_path):
 
 def test_idle_workers_stay(ready):
     """Who has nothing to do is asked for a sign of life, and gives it."""
-    m = ready(long("1500ms"))
+    m = ready(long("3s"))
     before = pids(m)
     with contextlib.closing(m.board()) as board:
         def beats():
@@ -218,9 +224,9 @@ def test_blocked_for_a_while(ready, tmp_path):
 
 def test_beats_by_notification(ready, tmp_path):
     """WATCHDOG=1 in half of the time that it is told, as systemd's own services do."""
-    m = begin(ready, tmp_path, long("1500ms"), "watchdog notify")
+    m = begin(ready, tmp_path, long("5s"), "watchdog notify")
     before = pids(m)
-    elapse(m, 2.5)
+    elapse(m, 7)
     assert_nobody_accused(m)
     assert pids(m) == before
 
@@ -233,9 +239,9 @@ def notify(text):
         s.sendto(text.encode(), os.environ["NOTIFY_SOCKET"])
 
 notify("WATCHDOG=1")
-time.sleep(2.1)
+time.sleep(3.1)
 notify("READY=1")
-time.sleep(1.2)
+time.sleep(0.7)
 while True:
     notify("WATCHDOG=1")
     time.sleep(0.2)
@@ -244,9 +250,9 @@ while True:
 
 def test_slow_start(ready):
     """The time begins when it is ready (systemd's does too), though it has shown that it will beat: start_timeout is for the start."""
-    m = ready(long("2s", count=1), worker=SLOW_START)
+    m = ready(long("3s", count=1), worker=SLOW_START, watchdog_usec=400_000)  # which makes it look every 200 ms
     before = pids(m)
-    elapse(m, 2.5)
+    elapse(m, 1.5)
     assert_nobody_accused(m)
     assert pids(m) == before
 
@@ -276,10 +282,10 @@ def test_switched_off(ready):
 
 def test_retiring_one_is_left_to_its_stop_timeout(ready, tmp_path):
     """Who was told to go is not watched: it has stop_timeout for what is open."""
-    m = begin(ready, tmp_path, 'workers: { count = 1; watchdog = "200ms"; };\nrestart: { backoff_min = "1ms"; };')
+    m = begin(ready, tmp_path, 'workers: { count = 1; watchdog = "2s"; };\nrestart: { backoff_min = "1ms"; };')
     (old,) = m.worker_processes()
     with contextlib.closing(m.connect()) as client:
-        client.send(b"GET /block?msec=1500 HTTP/1.1\r\nHost: x\r\n")
+        client.send(b"GET /block?msec=5500 HTTP/1.1\r\nHost: x\r\n")
         m.wait_connections(1)
         tell(m, "/suicide")
         m.wait_until(lambda: m.whoami()["pid"] != old.pid, "the successor")
@@ -293,46 +299,48 @@ def test_retiring_one_is_left_to_its_stop_timeout(ready, tmp_path):
 @pytest.mark.parametrize("mode", ["", "watchdog notify"])
 def test_stopped_master(ready, tmp_path, mode):
     """The master itself did not run, for longer than the watchdog: what it missed proves nothing against its workers."""
-    m = begin(ready, tmp_path, long("1s"), mode)
+    m = begin(ready, tmp_path, long("4s"), mode)
     before = pids(m)
     m.kill(signal.SIGSTOP)
-    elapse(m, 2)
+    elapse(m, 5)
     m.kill(signal.SIGCONT)
-    elapse(m, 1.2)
+    elapse(m, 2.5)
     assert_nobody_accused(m)
     assert pids(m) == before
     assert m.get().status == 200
 
 
-def stop_after_probe(ready, watchdog):
-    """A worker that owes an answer, and the master, both stopped; None when this process was too slow for that."""
-    m = ready(long(f"{watchdog}s", count=1))
-    (worker,) = m.worker_processes()
-    with contextlib.closing(m.board()) as board:
-        before = board[24:32]
-        m.wait_until(lambda: board[24:32] != before, "an answer to a probe")
-    began = time.monotonic()
-    worker.kill(signal.SIGSTOP)
-    elapse(m, 1.6 * watchdog)  # it was probed again at two or three half times, and is found at four or five
-    m.kill(signal.SIGSTOP)
-    if time.monotonic() - began < 1.9 * watchdog:
-        return m, worker
-    m.kill(signal.SIGCONT)
-    return None
+OWING = """
+import select
+
+beat()
+set_state(READY)
+select.select([int(os.environ["MUSTER_CHANNEL_FD"])], [], [])  # the probe
+open(os.environ["PROBED"], "w").close()
+open(os.environ["GATE"]).read()
+while True:
+    beat()
+    time.sleep(0.1)
+"""
 
 
-def test_all_were_stopped(ready):
+def test_all_were_stopped(ready, tmp_path):
     """The machine slept: a worker that owes an answer since then has the whole time for it again."""
-    watchdog = 2
-    stopped = (stop_after_probe(ready, watchdog) for _ in range(10))
-    m, worker = next(filter(None, stopped))
+    watchdog = 3
+    at, probed = gate(tmp_path), gate(tmp_path, "probed")
+    m = ready(long("3s", count=1), worker=OWING, environment={"GATE": str(at), "PROBED": str(probed)})
+    before = pids(m)
+    with open(probed):
+        m.kill(signal.SIGSTOP)
     elapse(m, 1.2 * watchdog)
     m.kill(signal.SIGCONT)
     elapse(m, 0.2)
-    worker.kill(signal.SIGCONT)
+    assert_nobody_accused(m)  # else nobody stands at the gate
+    with open(at, "w"):
+        pass
     elapse(m, watchdog)
     assert_nobody_accused(m)
-    assert m.whoami()["pid"] == worker.pid
+    assert pids(m) == before
 
 
 # While the master was stopped everything becomes due at once: what happened in time counts before the deadline.
@@ -357,7 +365,7 @@ wait_for_ever()
 def test_stopped_master_and_a_start(ready, tmp_path, how):
     """A worker that was ready in time while the master did not look is not said to be late."""
     at, done = tmp_path / "gate", gate(tmp_path, "done")
-    m = ready('workers: { count = 1; start_timeout = "1s"; };', worker=SLOW, environment={"GATE": str(at), "DONE": str(done), "HOW": how})
+    m = ready('workers: { count = 1; start_timeout = "5s"; };', worker=SLOW, environment={"GATE": str(at), "DONE": str(done), "HOW": how})
     os.mkfifo(at)
     (old,) = m.worker_processes()
     old.kill(signal.SIGKILL)
@@ -365,7 +373,7 @@ def test_stopped_master_and_a_start(ready, tmp_path, how):
         m.kill(signal.SIGSTOP)
     with open(done):
         pass
-    elapse(m, 1.2)
+    elapse(m, 5.2)
     m.kill(signal.SIGCONT)
     wait_said(m, " is ready.", 2)
     assert "did not get ready" not in m.stderr()
@@ -373,7 +381,7 @@ def test_stopped_master_and_a_start(ready, tmp_path, how):
 
 def test_stopped_master_and_a_stop(ready, tmp_path):
     """A worker that finished in time likewise."""
-    m = begin(ready, tmp_path, 'workers: { count = 1; stop_timeout = "1s"; };\nrestart: { backoff_min = "1ms"; };')
+    m = begin(ready, tmp_path, 'workers: { count = 1; stop_timeout = "5s"; };\nrestart: { backoff_min = "1ms"; };')
     (old,) = m.worker_processes()
     with contextlib.closing(m.connect()) as client:
         client.send(b"GET / HTTP/1.1\r\nHost: x\r\n")
@@ -384,7 +392,7 @@ def test_stopped_master_and_a_stop(ready, tmp_path):
         client.send(b"\r\n")
         assert client.answer().status == 200
     old.wait_end()  # a zombie, as long as the master sleeps
-    elapse(m, 1.2)
+    elapse(m, 5.2)
     m.kill(signal.SIGCONT)
     m.wait_until(lambda: f"(pid {old.pid}) exited" in m.stderr() or "killed" in m.stderr(), "its end in the log")
     assert f"(pid {old.pid}) exited with status 0." in m.stderr() and "did not finish" not in m.stderr()
