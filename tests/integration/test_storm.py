@@ -60,7 +60,7 @@ class Storm:
         self.random = random.Random(SEED)
         self.commands = []
         self.stopped = False
-        self.admin_deaths = 0
+        self.admins = []
 
     def muster(self, *arguments):
         argv = [str(MUSTER), f"--socket={self.control_path}", "--json", *map(str, arguments)]
@@ -93,9 +93,9 @@ class Storm:
 
     def signal_admin(self):
         """A few times: the pauses before it is started again grow, and the end has to wait for the last one."""
-        admin = self.m.admin_process() if self.admin_deaths < 4 else None
+        admin = self.m.admin_process() if len(self.admins) < 4 else None
         if admin:
-            self.admin_deaths += 1
+            self.admins.append(admin)
             admin.kill(self.random.choice((signal.SIGKILL, signal.SIGTERM, signal.SIGABRT)))
 
     def command(self):
@@ -134,7 +134,7 @@ class Storm:
         else:
             self.write_config(
                 count=self.random.randint(1, 6),
-                start=self.random.choice(("50ms", "1s", "20s")),
+                start=self.random.choice(("50ms", "1s", "5s")),
                 stop=self.random.choice(("0", "100ms", "1s")),
                 soak=self.random.choice(("0", "10ms", "100ms")),
                 watchdog=self.random.choice(("0", "100ms", "1s")),
@@ -146,6 +146,7 @@ class Storm:
             *((self.stop_master, 3), (self.signal_admin, 1), (self.command, 3), (self.tell_admin, 1)),
             *((self.change_mode, 4), (self.change_config, 2)),
         )
+        self.write_config(start="5s")  # a reload that hangs at the end has to be over before the calm's may begin
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
             self.random.choices(*zip(*what))[0]()
@@ -172,6 +173,8 @@ class Storm:
         for command in self.commands:  # there may be reloads under way of what was before
             self.m.wait_until(lambda: command.poll() is not None, f"the end of {command.args}")
             command.communicate()
+        for admin in self.admins:  # one that is going would drop the command
+            self.m.wait_until(admin.ended, "the end of muster-admin")
         self.empty_queue()
         reload = self.muster("reload", "web")
         self.m.wait_until(lambda: reload.poll() is not None, "the end of the reload")
@@ -224,7 +227,8 @@ def test_storm(start, tmp_path):
         assert m.get().body == b"hello\n"
         m.wait_until(lambda: not zombies(m), "the end of zombies")
         m.wait_until(lambda: len(m.children()) == WORKERS + 1, "no more than workers and muster-admin")
-        assert len(m.process.fds()) == n_before, m.process.fds()
+        # More for a moment while it speaks to systemd or looks into /proc, then as now.
+        m.wait_until(lambda: len(m.process.fds()) <= n_before, "no more descriptors than before")
         m.kill()
         assert m.wait_exit() == 0, m.stderr()[-5000:]
         assert not list(runtime.iterdir())
