@@ -11,9 +11,12 @@
 #include <stdio.h>
 
 #include "basic/macro.h"
+#include "master/balance-policy.h"
 
 typedef enum AppKind {
-        APP_STATIC, /* the native HTTP worker serving a folder */
+        APP_STATIC,  /* the native HTTP worker serving a folder */
+        APP_PROGRAM, /* any program that takes its sockets by LISTEN_FDS */
+        APP_NODE,    /* a Node.js app: the master plays the primary of its cluster */
         _APP_KIND_MAX,
 } AppKind;
 
@@ -28,7 +31,10 @@ typedef struct Config {
         char *path;
 
         unsigned app_kind; /* AppKind */
-        char *app_directory;
+        char *app_directory; /* static: what is served; program, node: where it runs */
+        char **app_command;  /* program, node: at least one word, NULL at the end; else NULL */
+        char **app_environment; /* "NAME=value", in the order of the file, NULL at the end; NULL: none */
+        char *app_environment_file; /* NULL: none */
         bool app_whoami;
 
         unsigned workers_count; /* 0: one per CPU */
@@ -40,6 +46,13 @@ typedef struct Config {
         unsigned workers_max_requests;
         uint64_t workers_max_age_usec;
         unsigned workers_jitter_percent;
+        unsigned workers_balance; /* Balance */
+        bool workers_wait_ready;
+        uint64_t workers_start_grace_usec;
+        int workers_stop_signal;
+        unsigned workers_spare;
+        bool workers_retire_on_uncaught;
+        bool workers_proxy_protocol;
 
         unsigned restart_limit; /* 0: none */
         uint64_t restart_window_usec;
