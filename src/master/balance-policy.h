@@ -31,8 +31,13 @@ typedef struct BalanceCandidate {
 /* Returns the index of the worker for the next connection, or BALANCE_NOBODY. @balance is one of those that
  * pass connections. @cursor is where the turns are, kept by the caller for one socket, and begins at 0.
  * @source: a hash of the client's address, for BALANCE_SOURCE alone. */
-size_t balance_choose(
-                Balance balance, const BalanceCandidate *candidates, size_t n, size_t *cursor, uint64_t source);
+size_t balance_choose(Balance balance, const BalanceCandidate *candidates, size_t n, size_t *cursor,
+                uint64_t source);
+
+/* The same for the same @n bytes in every process, on every machine and after every restart: it is not
+ * seeded, so that clients stay where they are. Every bit of an address moves every bit of the hash. Of an
+ * address the bytes of the host alone, without the port, which is another one for each connection. */
+uint64_t balance_hash_address(const void *address, size_t n);
 
 /* "round-robin"; NULL when there is no such policy. */
 const char *balance_to_string(Balance balance);

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT */
+/* Choosing a worker; see balance-policy.h.
+ *
+ * Turns and lag are one search: each worker has a cost, and of those that cost no more than the cheapest and
+ * a tolerance the next one in turn is taken. */
+
+#include "master/balance-policy.h"
+
+#include "basic/macro.h"
+
+/* How many more connections than the least busy one a worker may have waiting and still have its turn. One
+ * that is busy falls behind by more and is passed over; in a burst, where all have some on the way and the
+ * answers come in any order, strict turns spread more evenly than running after each answer. */
+#define TURN_TOLERANCE 8
+
+/* A loop that answers within this time is idle: an idle Node worker takes up to 4 ms, and which of two takes
+ * less is chance. Below it only the connections on the way count; a worker not measured yet is idle too. */
+#define LAG_FLOOR_USEC UINT64_C(5000)
+
+/* Keeps the product within 64 bits. An hour and a minute are the same to a client. */
+#define LAG_CEILING_USEC ((uint64_t) UINT32_MAX)
+
+static const char *const balance_names[_BALANCE_MAX] = {
+        [BALANCE_AUTO] = "auto",
+        [BALANCE_INHERIT] = "inherit",
+        [BALANCE_ROUND_ROBIN] = "round-robin",
+        [BALANCE_LEAST_LAG] = "least-lag",
+        [BALANCE_SOURCE] = "source",
+};
+
+const char *balance_to_string(Balance balance) {
+        return (unsigned) balance < _BALANCE_MAX ? balance_names[balance] : NULL;
+}
+
+/* Spreads every bit over all of them. Multiplying by an odd number and folding the upper half into the lower
+ * one can both be undone, so that different numbers stay different. */
+static uint64_t mix(uint64_t x) {
+        x = (x ^ x >> 32) * UINT64_C(0xD6E8FEB86659FD93);
+        x = (x ^ x >> 32) * UINT64_C(0xD6E8FEB86659FD93);
+        return x ^ x >> 32;
+}
+
+uint64_t balance_hash_address(const void *address, size_t n) {
+        const uint8_t *p = address;
+        uint64_t h = mix(n + 1); /* a shorter one is no beginning of a longer one */
+
+        for (size_t i = 0; i < n; i++)
+                h = mix(h ^ p[i]) + UINT64_C(0x9E3779B97F4A7C15);
+        return mix(h);
+}
+
+/*
+ * Turns
+ */
+
+static bool is_eligible(const BalanceCandidate *c, bool stalled) {
+        return c->has_room && c->stalled == stalled;
+}
+
+static uint64_t cost_of(Balance balance, const BalanceCandidate *c) {
+        if (balance == BALANCE_ROUND_ROBIN)
+                return c->in_flight;
+        return ((uint64_t) c->in_flight + 1) * MIN(MAX(c->lag_usec, LAG_FLOOR_USEC), LAG_CEILING_USEC);
+}
+
+/* UINT64_MAX: nobody is eligible. */
+static uint64_t least_cost(Balance balance, const BalanceCandidate *candidates, size_t n, bool stalled) {
+        uint64_t least = UINT64_MAX;
+
+        for (size_t i = 0; i < n; i++)
+                if (is_eligible(candidates + i, stalled))
+                        least = MIN(least, cost_of(balance, candidates + i));
+        return least;
+}
+
+static size_t choose_in_turn(Balance balance, const BalanceCandidate *candidates, size_t n, size_t *cursor,
+                bool stalled) {
+        uint64_t limit = least_cost(balance, candidates, n, stalled);
+
+        if (limit == UINT64_MAX)
+                return BALANCE_NOBODY;
+        if (balance == BALANCE_ROUND_ROBIN)
+                limit += TURN_TOLERANCE;
+        for (size_t i = 0;; i++) {
+                size_t k = (*cursor % n + i) % n; /* there may be fewer than the last time */
+
+                if (is_eligible(candidates + k, stalled) && cost_of(balance, candidates + k) <= limit) {
+                        *cursor = k + 1;
+                        return k;
+                }
+        }
+}
+
+/*
+ * The same one for the same client: every pair of a client and a slot has a weight, and the heaviest wins. A
+ * slot that comes or goes so takes or frees the clients that it is the heaviest for, and moves no other.
+ */
+
+typedef bool (*is_allowed_t)(const BalanceCandidate *c);
+
+static bool is_well(const BalanceCandidate *c) {
+        return !c->stalled;
+}
+
+static bool has_room(const BalanceCandidate *c) {
+        return c->has_room;
+}
+
+static size_t choose_heaviest(
+                const BalanceCandidate *candidates, size_t n, uint64_t source, is_allowed_t is_allowed) {
+        size_t best = BALANCE_NOBODY;
+        uint64_t best_weight = 0;
+
+        for (size_t i = 0; i < n; i++) {
+                const BalanceCandidate *c = candidates + i;
+                uint64_t weight = mix(source ^ mix((uint64_t) c->slot + 1));
+
+                if (!is_allowed(c))
+                        continue;
+                /* While one is replaced there may be two of a slot, of which one takes no more. */
+                if (best == BALANCE_NOBODY || weight > best_weight ||
+                                (weight == best_weight && !candidates[best].has_room)) {
+                        best = i;
+                        best_weight = weight;
+                }
+        }
+        return best;
+}
+
+/* One without room is waited for, as it is not for long; one that has stalled is not. */
+static size_t choose_for_source(const BalanceCandidate *candidates, size_t n, uint64_t source) {
+        size_t best = choose_heaviest(candidates, n, source, is_well);
+
+        if (best == BALANCE_NOBODY)
+                return choose_heaviest(candidates, n, source, has_room);
+        return candidates[best].has_room ? best : BALANCE_NOBODY;
+}
+
+size_t balance_choose(Balance balance, const BalanceCandidate *candidates, size_t n, size_t *cursor,
+                uint64_t source) {
+        assert(balance == BALANCE_ROUND_ROBIN || balance == BALANCE_LEAST_LAG || balance == BALANCE_SOURCE);
+
+        if (balance == BALANCE_SOURCE)
+                return choose_for_source(candidates, n, source);
+
+        size_t k = choose_in_turn(balance, candidates, n, cursor, /* stalled= */ false);
+        return k != BALANCE_NOBODY ? k : choose_in_turn(balance, candidates, n, cursor, /* stalled= */ true);
+}
