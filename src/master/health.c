@@ -3,13 +3,16 @@
  * old, slots that could not be filled for want of a timer, and an app without clients. All of it happens in
  * one tick, so that a service costs one wake-up in that time. */
 
+#include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <string.h>
 
 #include "basic/clock.h"
 #include "basic/log.h"
 #include "basic/macro.h"
 #include "basic/parse.h"
+#include "master/connection-count.h"
 #include "master/manager-internal.h"
 #include "master/usage.h"
 
@@ -115,6 +118,37 @@ static bool connection_waits(const Manager *m) {
         return false;
 }
 
+/* As the kernel knows them. A service whose connections cannot be counted has to be taken for a busy one. */
+static uint64_t ask_for_connections(Manager *m) {
+        uint64_t n = 1;
+        int r;
+
+        r = connection_count(&m->listeners, &n);
+        if (r >= 0 || r == -EAGAIN || m->warned_of_count)
+                return n;
+        m->warned_of_count = true;
+        log_warning("%s: idle_exit is ignored: the connections of this kind of app cannot be counted: %s.",
+                        m->config->path,
+                        r == -ENONET ? "its sockets are of another network namespace (PrivateNetwork=)"
+                                     : strerror(-r));
+        return n;
+}
+
+/* Only native workers count for themselves. The kernel goes through the connections of all the host, which
+ * takes it milliseconds: so it is asked eight times in the idle time, and at its end. */
+static uint64_t count_connections(Manager *m, uint64_t now_usec) {
+        uint64_t limit_usec = m->config->idle_exit_usec;
+        uint64_t n = status_count_connections(m);
+
+        if (n > 0 || m->config->app_kind == APP_STATIC)
+                return n;
+        if (now_usec - m->counted_usec >= limit_usec / 8 || now_usec - m->idle.since_usec >= limit_usec) {
+                m->counted_usec = now_usec;
+                m->counted = ask_for_connections(m);
+        }
+        return m->counted;
+}
+
 static void look_at_clients(Manager *m, uint64_t now_usec) {
         uint64_t accepted = 0;
         char buf[DURATION_STRING_MAX];
@@ -124,7 +158,7 @@ static void look_at_clients(Manager *m, uint64_t now_usec) {
         list_foreach (node, &m->workers)
                 accepted += atomic_load_explicit(
                                 &list_entry(node, Worker, node)->cell->accepted, memory_order_relaxed);
-        if (!idle_look(&m->idle, status_count_connections(m), accepted, now_usec,
+        if (!idle_look(&m->idle, count_connections(m, now_usec), accepted, now_usec,
                             m->config->idle_exit_usec) ||
                         connection_waits(m))
                 return;

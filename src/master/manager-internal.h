@@ -72,6 +72,8 @@ struct Manager {
         sd_event_source *tick;
         uint64_t tick_usec;
         Idle idle;
+        uint64_t counted, counted_usec; /* connections, as last asked of the kernel */
+        bool warned_of_count;
 
         char failure[FAILURE_MAX]; /* the latest reason why a slot is empty or a reload failed; "" when all
                                       is well */
