@@ -330,33 +330,38 @@ static int socket_option(int fd, int name) {
         return getsockopt(fd, SOL_SOCKET, name, &value, &n) < 0 ? -errno : value;
 }
 
+static bool is_inet(int domain) {
+        return domain == AF_INET || domain == AF_INET6;
+}
+
 /* What the descriptor would be in Node. */
 static int guess_handle_type(int fd) {
-        int domain = socket_option(fd, SO_DOMAIN);
-
         switch (socket_option(fd, SO_TYPE)) {
         case SOCK_STREAM:
                 return socket_option(fd, SO_ACCEPTCONN) > 0 ? MUSTER_HANDLE_NET_SERVER
                                                             : MUSTER_HANDLE_NET_SOCKET;
         case SOCK_DGRAM:
-                if (domain == AF_INET || domain == AF_INET6)
-                        return MUSTER_HANDLE_DGRAM_SOCKET;
-                return MUSTER_HANDLE_NET_NATIVE;
+                return is_inet(socket_option(fd, SO_DOMAIN)) ? MUSTER_HANDLE_DGRAM_SOCKET
+                                                             : MUSTER_HANDLE_NET_NATIVE;
         default:
                 return MUSTER_HANDLE_NET_NATIVE;
         }
 }
 
-/* Checks the descriptor, and makes a socket as Node wants it. Returns the type or a negative errno. */
+/* Checks the descriptor, and makes a socket as Node wants it. Who passes connections by the thousand names
+ * the type and has them non-blocking already: for those it is a single system call. Returns the type or a
+ * negative errno. */
 static int prepare_handle(int fd, int type) {
-        int r;
+        int flags = fcntl(fd, F_GETFL);
 
+        if (flags < 0)
+                return -errno;
         if (type == MUSTER_HANDLE_AUTO)
                 type = guess_handle_type(fd);
-        if (socket_option(fd, SO_TYPE) < 0)
-                return fcntl(fd, F_GETFD) < 0 ? -errno : type;
-        r = fd_set_nonblock(fd, true);
-        return r < 0 ? r : type;
+        if (!(flags & O_NONBLOCK) && socket_option(fd, SO_TYPE) >= 0 &&
+                        fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+                return -errno;
+        return type;
 }
 
 static int send_checked(muster_channel *c, const char *json, size_t length, int fd, int type,
@@ -377,7 +382,8 @@ static int send_checked(muster_channel *c, const char *json, size_t length, int 
                 type = prepare_handle(fd, type);
                 if (type < 0)
                         return type;
-                WireEnvelope e = wire_envelope(type, socket_option(fd, SO_DOMAIN) == AF_INET6);
+                bool udp6 = type == MUSTER_HANDLE_DGRAM_SOCKET && socket_option(fd, SO_DOMAIN) == AF_INET6;
+                WireEnvelope e = wire_envelope(type, udp6);
                 iov[n_iov++] = (struct iovec){ (void *) e.head, strlen(e.head) };
                 iov[n_iov++] = (struct iovec){ (void *) json, length };
                 iov[n_iov++] = (struct iovec){ (void *) e.tail, strlen(e.tail) };

@@ -4,10 +4,15 @@
 
 #include "channel-pair.h"
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 
 /*
  * Messages
@@ -369,6 +374,48 @@ static void test_handle_types_sent(void **state) {
         check_sent_type(&a, &b, p[1], MUSTER_HANDLE_AUTO, MUSTER_HANDLE_NET_NATIVE);
         for (int type = MUSTER_HANDLE_NET_SERVER; type <= MUSTER_HANDLE_DGRAM_NATIVE; type++)
                 check_sent_type(&a, &b, socket_of(AF_INET, SOCK_STREAM), type, type);
+        pair_done(&a, &b);
+}
+
+/* From now on this process ends with the next getsockopt(). */
+static void forbid_questions(void) {
+        struct sock_filter rules[] = {
+                BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+                BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_getsockopt, 0, 1),
+                BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+                BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        };
+        struct sock_fprog program = { ELEMENTSOF(rules), rules };
+
+        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+                        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0)
+                _exit(77);
+}
+
+/* A connection that is as it should be, with its type, is sent without any question about it: that is what a
+ * primary does a thousand times a second. */
+static void test_handle_without_questions(void **state) {
+        int status, fd = socket_of(AF_INET, SOCK_STREAM | SOCK_NONBLOCK);
+        Ear a, b;
+
+        pair_make(&a, &b, NULL);
+        pid_t pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+                forbid_questions();
+                int r = muster_channel_send_full(
+                                a.channel, "7", 1, fd, MUSTER_HANDLE_NET_NATIVE, NULL, NULL);
+                _exit(-r);
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFEXITED(status));
+        if (WEXITSTATUS(status) == 77)
+                skip();
+        assert_int_equal(WEXITSTATUS(status), 0);
+        run_until(b.n_letters == 1);
+        assert_letter(&b, 0, "7", MUSTER_HANDLE_NET_NATIVE);
+        assert_same_file(b.letters[0].fd, fd);
+        close(fd);
         pair_done(&a, &b);
 }
 
@@ -864,6 +911,7 @@ int main(void) {
                 channel_test(test_fd_received),
                 channel_test(test_handle_types_received),
                 channel_test(test_handle_types_sent),
+                channel_test(test_handle_without_questions),
                 channel_test(test_dgram_type),
                 channel_test(test_sent),
                 channel_test(test_sent_waits),
