@@ -289,8 +289,10 @@ static void loop_apply(Loop *l, Client *client, int op, ConnectionWant want) {
                 loop_close_client(l, client);
 }
 
-/* The request has mostly arrived together with the connection, so it is tried at once. */
+/* The request has mostly arrived together with the connection, so it is tried at once. If not, the time for
+ * it begins now: since the turn began, this process may have stood still for longer than it is given. */
 static void loop_add_client(Loop *l, Client *client, int fd) {
+        loop_set_time(l);
         client->events = 0;
         connection_init(&client->connection, &l->server, fd);
         loop_apply(l, client, EPOLL_CTL_ADD, connection_ready(&client->connection));
@@ -381,6 +383,7 @@ static void loop_accept_last(Loop *l) {
 /* What was accepted is answered, the rest of the queue belongs to others. Of an orphan all of it does: what
  * that one accepts may end with it. */
 static void loop_drain(Loop *l, bool orphan) {
+        loop_set_time(l); /* as for a new connection: what idle ones have left begins now */
         /* Nobody is left to set a limit. */
         if (orphan && l->end_at == USEC_INFINITY)
                 l->end_at = l->server.now + ORPHAN_DRAIN;
