@@ -46,6 +46,17 @@ void text_make_printable(char *s) {
         }
 }
 
+const char *text_quote(const char *s, char *buf, size_t size) {
+        static const char cut[] = "…\"";
+        size_t room = size - 1 - strlen(cut);
+        int n = snprintf(buf + 1, room, "%s", s);
+
+        buf[0] = '"';
+        text_make_printable(buf + 1);
+        strcat(buf, n >= (int) room ? cut : "\"");
+        return buf;
+}
+
 int text_outcome(int outcome, char **ret_text, const char *format, ...) {
         va_list ap;
 

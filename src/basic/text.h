@@ -16,6 +16,10 @@ size_t text_utf8_sequence(const unsigned char *p, size_t n);
  * new line or speak to a terminal, and no broken sequence for which systemd would refuse a whole message. */
 void text_make_printable(char *s);
 
+/* @s in quotes, printable, on one line whatever it holds, and cut where it does not fit: that shows as "…".
+ * @size is at least 16. Returns @buf. */
+const char *text_quote(const char *s, char *buf, size_t size);
+
 /* Puts a message for the user into a fresh string at @ret_text and returns @outcome, the positive number by
  * which the caller knows that there is one; or -ENOMEM, with NULL. */
 int text_outcome(int outcome, char **ret_text, const char *format, ...) _printf_(3, 4);

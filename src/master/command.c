@@ -14,31 +14,10 @@
 #include "basic/parse.h"
 #include "board/board.h"
 #include "build-config.h"
+#include "master/variable.h"
 
 #define FIRST_SOCKET_FD 3
 #define ARGUMENTS_MAX   16
-
-/* What must not reach a worker: systemd's words for the master alone (a worker that spoke to systemd's
- * NOTIFY_SOCKET would not be heard, and one that believed the master's LISTEN_PID would find no sockets),
- * and our own from an outer muster. */
-static const char *const private_variables[] = {
-        "LISTEN_FDNAMES",
-        "LISTEN_FDS",
-        "LISTEN_PID",
-        "LISTEN_PIDFDID",
-        "MAINPID",
-        "MANAGERPID",
-        "NOTIFY_SOCKET",
-        "WATCHDOG_PID",
-        "WATCHDOG_USEC",
-        "MUSTER_APP",
-        "MUSTER_GENERATION",
-        "MUSTER_MASTER_PID",
-        "MUSTER_WORKER",
-        BOARD_ENV_FD,
-        BOARD_ENV_BELL_FD,
-        BOARD_ENV_CELL,
-};
 
 Command *command_free(Command *c) {
         if (!c)
@@ -69,28 +48,19 @@ static _printf_(3, 4) int append(char **strv, size_t *n, const char *format, ...
         return 0;
 }
 
-bool command_is_private(const char *variable) {
-        size_t n = strcspn(variable, "=");
-
-        for (size_t i = 0; i < ELEMENTSOF(private_variables); i++)
-                if (strlen(private_variables[i]) == n && strncmp(private_variables[i], variable, n) == 0)
-                        return true;
-        return false;
-}
-
 static int make_environment(Command *c, const CommandIdentity *id) {
         size_t n = 0, board_fd = FIRST_SOCKET_FD + id->n_sockets;
         int r = 0;
 
         for (char **e = environ; *e; e++)
                 n++;
-        c->env = calloc(n + ELEMENTSOF(private_variables) + 1, sizeof(char *));
+        c->env = calloc(n + ARGUMENTS_MAX, sizeof(char *));
         if (!c->env)
                 return -ENOMEM;
 
         n = 0;
         for (char **e = environ; *e && r >= 0; e++)
-                if (!command_is_private(*e))
+                if (!variable_is_private(*e))
                         r = append(c->env, &n, "%s", *e);
         if (r < 0 || append(c->env, &n, "MUSTER_MASTER_PID=%d", getpid()) < 0 ||
                         append(c->env, &n, "MUSTER_APP=%s", id->app) < 0 ||

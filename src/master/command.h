@@ -33,9 +33,6 @@ typedef struct CommandIdentity {
 /* Returns 0 or -ENOMEM. The environment is the master's own, less what concerns the master alone. */
 int command_new(const Config *config, const CommandIdentity *identity, Command **ret);
 
-/* Whether @variable ("NAME=value" of the master's environment) is for the master alone: no child gets it. */
-bool command_is_private(const char *variable);
-
 /* Where the internal programs are; tests run them from the build tree. */
 const char *command_libexec_dir(void);
 

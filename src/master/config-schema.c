@@ -4,6 +4,7 @@
 #include "master/config-schema.h"
 
 #include <inttypes.h>
+#include <signal.h>
 #include <string.h>
 
 #include "basic/clock.h"
@@ -15,7 +16,26 @@
 
 #define KEY(g, n, member) .group = (g), .name = (n), .offset = offsetof(Config, member)
 
-static const char *const app_kinds[] = { [APP_STATIC] = "static", [_APP_KIND_MAX] = NULL };
+static const char *const app_kinds[] = {
+        [APP_STATIC] = "static",
+        [APP_PROGRAM] = "program",
+        [APP_NODE] = "node",
+        [_APP_KIND_MAX] = NULL,
+};
+
+static const char *const balances[] = {
+        [BALANCE_AUTO] = "auto",
+        [BALANCE_INHERIT] = "inherit",
+        [BALANCE_ROUND_ROBIN] = "round-robin",
+        [BALANCE_LEAST_LAG] = "least-lag",
+        [BALANCE_SOURCE] = "source",
+        [_BALANCE_MAX] = NULL,
+};
+
+static const char *const stop_signals[] = { "SIGTERM", "SIGQUIT", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2",
+        "SIGWINCH", NULL };
+static const unsigned stop_signal_numbers[] = { SIGTERM, SIGQUIT, SIGINT, SIGHUP, SIGUSR1, SIGUSR2,
+        SIGWINCH };
 
 #define HOUR (3600 * USEC_PER_SEC)
 
@@ -26,19 +46,48 @@ const ConfigKey config_keys[] = {
                         .choices = app_kinds,
                         .fallback = "static",
                         .help = "What a worker is. *static*: the built-in native HTTP worker, serving the files below "
-                                "*directory*.",
+                                "*directory*. *program*: any program that takes its sockets as systemd passes them "
+                                "(*sd_listen_fds*(3)), or is told their numbers. *node*: a Node.js app as it is, which "
+                                "calls *listen*() as ever; the master is the primary of its cluster. See *PROGRAMS* "
+                                "and *NODE.JS* below.",
+        },
+        {
+                        KEY("app", "command", app_command),
+                        .type = CONFIG_STRINGS,
+                        .fallback = "[ ]",
+                        .help = "*program*, *node*: the program and its arguments, each a string of its own; there is no shell. A "
+                                "program without a slash is looked for in PATH, one with a slash that is no absolute path "
+                                "in *directory*. What *%{...}* stands for is told in *PROGRAMS* below.",
         },
         {
                         KEY("app", "directory", app_directory),
                         .type = CONFIG_PATH,
                         .fallback = PKGDATADIR "/welcome",
-                        .help = "The folder whose files are served. Nothing outside of it is ever reached, by whatever path or link.",
+                        .help = "*static*: the folder whose files are served; nothing outside of it is ever reached, by whatever path "
+                                "or link. *program*, *node*: where the program runs, and */* unless it is set.",
+        },
+        {
+                        KEY("app", "environment", app_environment),
+                        .type = CONFIG_VARIABLES,
+                        .fallback = "{ }",
+                        .help = "Variables of the workers' environment, beside those of the master's own. A number or a boolean is taken "
+                                "by its value; what is to stay as it is written stands in quotes. What *%{...}* stands for "
+                                "is told in *PROGRAMS* below.",
+        },
+        {
+                        KEY("app", "environment_file", app_environment_file),
+                        .type = CONFIG_PATH_OR_NONE,
+                        .fallback = "\"\"",
+                        .help = "A file with more of them, which *environment* takes precedence over: lines _NAME=VALUE_ as for "
+                                "systemd's *EnvironmentFile=* (*systemd.exec*(5)), with comments, quotes and continued lines. It is "
+                                "read with the configuration, by the user that the service runs as: at the start, and at "
+                                "every reload.",
         },
         {
                         KEY("app", "whoami", app_whoami),
                         .type = CONFIG_BOOL,
                         .fallback = "false",
-                        .help = "Answer */whoami* with a JSON object that names the worker: app, slot, pid, generation, and how many "
+                        .help = "*static*: answer */whoami* with a JSON object that names the worker: app, slot, pid, generation, and how many "
                                 "requests it has answered.",
         },
         {
@@ -120,6 +169,66 @@ const ConfigKey config_keys[] = {
                         .fallback = "10",
                         .help = "For each worker the three limits are lowered by a random part of up to this many per cent, so that "
                                 "workers that started together do not go together.",
+        },
+        {
+                        KEY("workers", "balance", workers_balance),
+                        .type = CONFIG_CHOICE,
+                        .choices = balances,
+                        .fallback = "auto",
+                        .help = "Who gets the next connection. *inherit*: whoever takes it first, as all workers wait on the same "
+                                "sockets. The others are for *node* alone, where the master can accept and pass the "
+                                "connection on: *round-robin*: by turns; *least-lag*: to the worker whose event loop answers soonest; "
+                                "*source*: always to the same worker for the same client address, for apps that "
+                                "remember their clients. *auto*: *round-robin* for *node*, else *inherit*.",
+        },
+        {
+                        KEY("workers", "wait_ready", workers_wait_ready),
+                        .type = CONFIG_BOOL,
+                        .fallback = "false",
+                        .help = "A worker is ready only when it says so itself. *program*: by READY=1 (*sd_notify*(3)); *node*: by "
+                                "*process.send('ready')*, and not as soon as it listens.",
+        },
+        {
+                        KEY("workers", "start_grace", workers_start_grace_usec),
+                        .type = CONFIG_DURATION,
+                        .min = 0,
+                        .max = HOUR,
+                        .fallback = "1s",
+                        .help = "*program*: one that does not say READY=1 is ready when it has lived this long.",
+        },
+        {
+                        KEY("workers", "stop_signal", workers_stop_signal),
+                        .type = CONFIG_CHOICE,
+                        .choices = stop_signals,
+                        .numbers = stop_signal_numbers,
+                        .fallback = "SIGTERM",
+                        .help = "*program*, *node*: the signal that tells a worker to finish what it has open and to end: for nginx "
+                                "*SIGQUIT*. A Node.js app is first told so on its channel, by which it closes its servers.",
+        },
+        {
+                        KEY("workers", "spare", workers_spare),
+                        .type = CONFIG_UINT,
+                        .min = 0,
+                        .max = 64,
+                        .fallback = "0",
+                        .help = "*node*: how many workers beyond *count* stand by: they have loaded the app and wait in its *listen*(). "
+                                "One of them takes the place of a worker that ends, at once, and the next spare is started behind it.",
+        },
+        {
+                        KEY("workers", "retire_on_uncaught", workers_retire_on_uncaught),
+                        .type = CONFIG_BOOL,
+                        .fallback = "false",
+                        .help = "*node*: after an exception that nobody caught a worker does not break off what it has open: it asks to be "
+                                "replaced, takes no new connections, finishes, and then ends with status 1. It is done by a small file of "
+                                "muster's that *NODE_OPTIONS* names.",
+        },
+        {
+                        KEY("workers", "proxy_protocol", workers_proxy_protocol),
+                        .type = CONFIG_BOOL,
+                        .fallback = "false",
+                        .help = "*node*, where the master passes connections on: each begins with a header of the PROXY protocol, version 2, "
+                                "as the proxy in front sends it. The address in it is what *source* goes by; the app does not see "
+                                "the header.",
         },
         {
                         KEY("restart", "limit", restart_limit),
@@ -231,6 +340,15 @@ const char *config_key_expected(const ConfigKey *k, char buf[static CONFIG_TEXT_
                 break;
         case CONFIG_PATH:
                 strcpy(buf, "an absolute path");
+                break;
+        case CONFIG_PATH_OR_NONE:
+                strcpy(buf, "an absolute path, or \"\" for none");
+                break;
+        case CONFIG_STRINGS:
+                strcpy(buf, "a list of strings, such as [ \"/usr/bin/node\", \"server.js\" ]");
+                break;
+        case CONFIG_VARIABLES:
+                strcpy(buf, "a group of variables, such as { NODE_ENV = \"production\"; }");
                 break;
         case CONFIG_BOOL:
                 strcpy(buf, "true or false");

@@ -9,13 +9,16 @@
 #include <stdio.h>
 
 typedef enum ConfigType {
-        CONFIG_CHOICE,   /* unsigned: index of the word in `choices` */
-        CONFIG_PATH,     /* char *: an absolute path */
-        CONFIG_BOOL,     /* bool */
-        CONFIG_UINT,     /* unsigned, min … max */
-        CONFIG_COUNT,    /* unsigned, min … max, or "auto" = 0 */
-        CONFIG_DURATION, /* uint64_t, microseconds, min … max */
-        CONFIG_SIZE,     /* uint64_t, bytes, min … max */
+        CONFIG_CHOICE,       /* unsigned: index of the word in `choices`, or what `numbers` has for it */
+        CONFIG_PATH,         /* char *: an absolute path */
+        CONFIG_PATH_OR_NONE, /* the same, or "" = NULL */
+        CONFIG_STRINGS,      /* char **: strings, NULL at the end; NULL: none */
+        CONFIG_VARIABLES,    /* char **: likewise, "NAME=value" */
+        CONFIG_BOOL,         /* bool */
+        CONFIG_UINT,         /* unsigned, min … max */
+        CONFIG_COUNT,        /* unsigned, min … max, or "auto" = 0 */
+        CONFIG_DURATION,     /* uint64_t, microseconds, min … max */
+        CONFIG_SIZE,         /* uint64_t, bytes, min … max */
         _CONFIG_TYPE_MAX,
 } ConfigType;
 
@@ -27,6 +30,7 @@ typedef struct ConfigKey {
         uint64_t min;
         uint64_t max;
         const char *const *choices; /* NULL at the end */
+        const unsigned *numbers;    /* NULL: the index is meant */
         const char *fallback;       /* the default, as text that the type's reader takes */
         const char *help;           /* one or two sentences, for the manual */
 } ConfigKey;

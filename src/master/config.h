@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* The configuration of an app as plain data. libconfig is known to config.c alone; the keys with their
- * types, ranges, defaults and help are the table in config-schema.c, from which muster.conf(5) is made too.
+/* The configuration of an app as plain data. libconfig is known to config.c and config-value.c alone; the
+ * keys with their types, ranges, defaults and help are the table in config-schema.c, from which
+ * muster.conf(5) is made too. What no single key can tell is checked by config-check.c.
  */
 
 #include <stdbool.h>
@@ -27,14 +28,22 @@ typedef struct ListenConfig {
         unsigned line; /* where it stands, for error messages */
 } ListenConfig;
 
+/* Where a key was set. */
+typedef struct ConfigPlace {
+        char *file;    /* NULL: the configuration file itself */
+        unsigned line; /* 0: nowhere, it has its default */
+} ConfigPlace;
+
 typedef struct Config {
         char *path;
+        ConfigPlace *places; /* of the keys of the schema, in their order */
 
-        unsigned app_kind; /* AppKind */
-        char *app_directory; /* static: what is served; program, node: where it runs */
-        char **app_command;  /* program, node: at least one word, NULL at the end; else NULL */
-        char **app_environment; /* "NAME=value", in the order of the file, NULL at the end; NULL: none */
+        unsigned app_kind;          /* AppKind */
+        char *app_directory;        /* static: what is served; program, node: where it runs */
+        char **app_command;         /* program, node: at least one word, NULL at the end; else NULL */
+        char **app_environment;     /* "NAME=value", in the order of the file, NULL at the end; NULL: none */
         char *app_environment_file; /* NULL: none */
+        char **app_environment_of_file; /* what stood there when the configuration was read; NULL: nothing */
         bool app_whoami;
 
         unsigned workers_count; /* 0: one per CPU */
@@ -77,6 +86,10 @@ typedef struct Config {
 /* Reads and checks @path completely. Returns 0; CONFIG_INVALID with a text for the user in @ret_error
  * ("file:line: key: found …, expected …"); or -ENOMEM. */
 int config_load(const char *path, Config **ret, char **ret_error);
+
+/* Says what is wrong with the key that @member (its offset in Config) belongs to: puts "file:line: key: "
+ * and the message into a fresh string and returns CONFIG_INVALID; or -ENOMEM, with NULL. */
+int config_refuse(const Config *c, size_t member, char **ret_error, const char *format, ...) _printf_(4, 5);
 
 Config *config_free(Config *c);
 DEFINE_CLEANUP(Config, config_free)

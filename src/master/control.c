@@ -26,6 +26,7 @@
 #include "basic/restart.h"
 #include "ipc/json.h"
 #include "master/command.h"
+#include "master/variable.h"
 #include "muster/process.h"
 
 /* What muster-admin may say at once. */
@@ -337,7 +338,7 @@ static char **make_environment(Additions *additions) {
         if (!env)
                 return NULL;
         for (char **e = environ; *e; e++)
-                if (!command_is_private(*e))
+                if (!variable_is_private(*e))
                         env[k++] = *e;
         for (size_t i = 0; i < additions->n; i++)
                 env[k++] = additions->text[i];

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <ftw.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include "basic/clock.h"
 #include "basic/macro.h"
 #include "basic/parse.h"
+#include "basic/strv.h"
 #include "build-config.h"
 #include "master/config-schema.h"
 #include "master/config.h"
@@ -80,7 +82,16 @@ static void test_defaults(void **state) {
         assert_string_equal(c->path, file);
         assert_int_equal(c->app_kind, APP_STATIC);
         assert_string_equal(c->app_directory, PKGDATADIR "/welcome");
+        assert_null(c->app_command);
+        assert_null(c->app_environment);
+        assert_null(c->app_environment_file);
+        assert_null(c->app_environment_of_file);
         assert_false(c->app_whoami);
+        assert_int_equal(c->workers_balance, BALANCE_AUTO);
+        assert_int_equal(c->workers_start_grace_usec, USEC_PER_SEC);
+        assert_int_equal(c->workers_stop_signal, SIGTERM);
+        assert_int_equal(c->workers_spare, 0);
+        assert_false(c->workers_wait_ready || c->workers_retire_on_uncaught || c->workers_proxy_protocol);
         assert_int_equal(c->workers_count, 0);
         assert_int_equal(c->workers_start_timeout_usec, 10 * USEC_PER_SEC);
         assert_int_equal(c->workers_stop_timeout_usec, 30 * USEC_PER_SEC);
@@ -129,11 +140,200 @@ static void test_values(void **state) {
         assert_int_equal(c->n_listen, 0);
 }
 
+static void assert_strings_equal(char *const *a, const char *const *b) {
+        for (; *a && *b; a++, b++)
+                assert_string_equal(*a, *b);
+        assert_ptr_equal(*a, *b);
+}
+
+/* A program's keys; a list is as good as an array, and the directory is / unless it is set. */
+static void test_program(void **state) {
+        const char *const command[] = { "sh", "-c", "exec \"$0\" %% %(h)s", "%{fd:http}", "", NULL };
+        const char *const environment[] = { "PORT=8080", "QUIET=true", "X=a b=%{worker}", "EMPTY=", NULL };
+        _cleanup_(config_freep) Config *c = load_valid(
+                        "app: { command = ( \"sh\", \"-c\", \"exec \\\"$0\\\" %% %(h)s\", \"%{fd:http}\", \"\" ); kind = \"program\";\n"
+                        "       environment: { PORT = 8080; QUIET = true; X = \"a b=%{worker}\"; EMPTY = \"\"; }; };\n"
+                        "workers: { balance = \"inherit\"; wait_ready = true; start_grace = \"250ms\"; stop_signal = \"SIGWINCH\"; };");
+
+        assert_int_equal(c->app_kind, APP_PROGRAM);
+        assert_strings_equal(c->app_command, command);
+        assert_strings_equal(c->app_environment, environment);
+        assert_string_equal(c->app_directory, "/");
+        assert_int_equal(c->workers_balance, BALANCE_INHERIT);
+        assert_true(c->workers_wait_ready);
+        assert_int_equal(c->workers_start_grace_usec, 250 * USEC_PER_MSEC);
+        assert_int_equal(c->workers_stop_signal, SIGWINCH);
+
+        c = config_free(c);
+        c = load_valid("app: { kind = \"program\"; command = [ \"x\" ]; directory = \"/srv\"; };");
+        assert_string_equal(c->app_directory, "/srv");
+}
+
+/* A Node app's keys. */
+static void test_node(void **state) {
+        _cleanup_(config_freep) Config *c = load_valid(
+                        "app: { kind = \"node\"; command = [ \"node\", \"server.js\" ]; };\n"
+                        "workers: { balance = \"source\"; spare = 64; retire_on_uncaught = true; proxy_protocol = true; stop_signal = \"SIGUSR2\"; };");
+
+        assert_int_equal(c->app_kind, APP_NODE);
+        assert_int_equal(c->workers_balance, BALANCE_SOURCE);
+        assert_int_equal(c->workers_spare, 64);
+        assert_true(c->workers_retire_on_uncaught);
+        assert_true(c->workers_proxy_protocol);
+        assert_int_equal(c->workers_stop_signal, SIGUSR2);
+}
+
+#define PROGRAM "app: { kind = \"program\"; command = [ \"x\" ]; };\n"
+#define NODE    "app: { kind = \"node\"; command = [ \"x\" ]; };\n"
+
+/* A command is wanted by the kinds that have one, and by no other. */
+static void test_command(void **state) {
+        refuse("app: { kind = \"program\"; };",
+                        ": app.command: found nothing, expected the program and its arguments, such as [ \"/usr/bin/node\", \"server.js\" ]");
+        refuse("app: { kind = \"node\";\n command = [ ]; };",
+                        ":2: app.command: found nothing, expected the program and its arguments, such as [ \"/usr/bin/node\", \"server.js\" ]");
+        refuse("app: { kind = \"node\"; command = [ \"\" ]; };",
+                        ":1: app.command: found \"\", expected the program and its arguments, such as [ \"/usr/bin/node\", \"server.js\" ]");
+        refuse("app: { command = [ \"x\" ]; };",
+                        ":1: app.command: found it with app.kind = \"static\", expected it with \"program\" or \"node\" only: "
+                        "the native worker is a program of muster's");
+        refuse("app: { command = \"x\"; };",
+                        ":1: app.command: found \"x\", expected a list of strings, such as [ \"/usr/bin/node\", \"server.js\" ]");
+        refuse("app: { command = ( \"x\",\n 5 ); };",
+                        ":2: app.command: found 5, expected a list of strings, such as [ \"/usr/bin/node\", \"server.js\" ]");
+}
+
+/* What a kind of workers does not know is refused for it, with the reason; its default is not. */
+static void test_kinds(void **state) {
+        refuse(PROGRAM "workers: { spare = 1; };",
+                        ":2: workers.spare: found it with app.kind = \"program\", expected it with \"node\" only: "
+                        "a program that holds the socket accepts as soon as it runs");
+        refuse(PROGRAM "workers: { retire_on_uncaught = true; };",
+                        ":2: workers.retire_on_uncaught: found it with app.kind = \"program\", expected it with \"node\" only: "
+                        "it is done in JavaScript");
+        refuse(PROGRAM "workers: { proxy_protocol = true; };",
+                        ":2: workers.proxy_protocol: found it with app.kind = \"program\", expected it with \"node\" only: "
+                        "the header can be taken only from connections that the master passes on");
+        refuse(PROGRAM "workers: { max_requests = 5; };",
+                        ":2: workers.max_requests: found it with app.kind = \"program\", expected it with \"static\" only: "
+                        "only a native worker counts its requests");
+        refuse(NODE "http: { max_connections = 5; };",
+                        ":2: http.max_connections: found it with app.kind = \"node\", expected it with \"static\" only: "
+                        "a program looks after its connections itself");
+        refuse(NODE "workers: { start_grace = \"5s\"; };",
+                        ":2: workers.start_grace: found it with app.kind = \"node\", expected it with \"program\" only: "
+                        "a worker of any other kind says when it is ready");
+        refuse("workers: { stop_signal = \"SIGINT\"; };",
+                        ":1: workers.stop_signal: found it with app.kind = \"static\", expected it with \"program\" or \"node\" only: "
+                        "a native worker knows SIGTERM");
+        refuse(NODE "idle_exit = \"5s\";",
+                        ":2: idle_exit: found it with app.kind = \"node\", expected it with \"static\" only: "
+                        "the connections that a program has open are not known to the master");
+        config_free(load_valid(PROGRAM
+                        "workers: { spare = 0; max_requests = 0; }; http: { idle_timeout = \"1min\"; };"));
+}
+
+/* Connections are passed to Node apps alone, and their headers are taken only there. */
+static void test_balance(void **state) {
+        refuse("workers: { balance = \"round-robin\"; };",
+                        ":1: workers.balance: found one that passes connections on, with app.kind = \"static\", expected "
+                        "\"auto\" or \"inherit\": only to a worker of kind \"node\" can a connection be passed");
+        refuse(PROGRAM "workers: { balance = \"source\"; };",
+                        ":2: workers.balance: found one that passes connections on, with app.kind = \"program\", expected "
+                        "\"auto\" or \"inherit\": only to a worker of kind \"node\" can a connection be passed");
+        refuse("workers: { balance = \"random\"; };",
+                        ":1: workers.balance: found \"random\", expected \"auto\" or \"inherit\" or \"round-robin\" or "
+                        "\"least-lag\" or \"source\"");
+        refuse(NODE "workers: { proxy_protocol = true; balance = \"inherit\"; };",
+                        ":2: workers.proxy_protocol: found true with workers.balance = \"inherit\", expected false: the header can be "
+                        "taken only from connections that the master passes on");
+        config_free(load_valid(NODE "workers: { proxy_protocol = true; balance = \"auto\"; };"));
+}
+
+/* Names that cannot be variables, or are musterd's, are refused; so are values of another type. */
+static void test_environment(void **state) {
+        refuse("app: { environment: {\n LISTEN_FDS = 3; }; };",
+                        ":2: app.environment: found \"LISTEN_FDS\", expected a name that is not musterd's own to set or to remove");
+        refuse("app: { environment: { MUSTER_WORKER_ID = 3; }; };",
+                        ":1: app.environment: found \"MUSTER_WORKER_ID\", expected a name that is not musterd's own to set or to remove");
+        refuse("app: { environment: { NODE_CHANNEL_FD = 3; }; };",
+                        ":1: app.environment: found \"NODE_CHANNEL_FD\", expected a name that is not musterd's own to set or to remove");
+        refuse("app: { environment: { A-B = 3; }; };",
+                        ":1: app.environment: found \"A-B\", expected a name of letters, digits and _ that begins with no digit");
+        refuse("app: { environment: { VERSION = 1.10; }; };",
+                        ":1: app.environment.VERSION: found 1.1, expected a string, a whole number, true or false");
+        refuse("app: { environment: { A = [ \"x\" ]; }; };",
+                        ":1: app.environment.A: found an array [ … ], expected a string, a whole number, true or false");
+        refuse("app: { environment = \"A=1\"; };",
+                        ":1: app.environment: found \"A=1\", expected a group of variables, such as { NODE_ENV = \"production\"; }");
+        refuse("app: { environment: { A = 1; A = 2; }; };",
+                        ":1: app: found it a second time, expected each key once");
+}
+
+/* %{…} that stands for nothing is refused, by name for a value, which may be a secret; descriptors have
+ * numbers for programs alone. */
+static void test_expansions(void **state) {
+        refuse("app: { kind = \"program\"; command = [ \"x\", \"%{Host}i\" ]; };",
+                        ":1: app.command: found \"%{Host}\", expected %{fd:NAME}, %{worker}, %{app}, or %% for a percent sign");
+        refuse("app: { kind = \"node\"; command = [ \"x\", \"%{fd:http}\" ]; };",
+                        ":1: app.command: found \"%{fd:http}\", expected %{worker}, %{app}, or %% for a percent sign "
+                        "(%{fd:NAME} is for kind \"program\")");
+        refuse("app: { environment: { A = 1; SECRET = \"5f%{2dd4\"; }; };",
+                        ":1: app.environment: SECRET: found \"%{\", expected a } behind it, or %% for a percent sign");
+        refuse("app: { environment: { A = \"%{fd:http}\"; }; };",
+                        ":1: app.environment: A: found \"%{fd:http}\", expected %{worker}, %{app}, or %% for a percent sign "
+                        "(%{fd:NAME} is for kind \"program\")");
+}
+
+/* The file with variables is read with the configuration: what is wrong there is told like everything else.
+ */
+static void test_environment_file(void **state) {
+        char text[256], other[128], expected[512];
+        const char *const variables[] = { "A=1", "B=two words", NULL };
+
+        snprintf(other, sizeof(other), "%s/environment", dir);
+        write_file(other, "# a comment\nA=1\nB=\"two words\"\n");
+        snprintf(text, sizeof(text), "app: { environment_file = \"%s\"; };", other);
+        _cleanup_(config_freep) Config *c = load_valid(text);
+        assert_string_equal(c->app_environment_file, other);
+        assert_strings_equal(c->app_environment_of_file, variables);
+
+        write_file(other, "A=1\nsecret\n");
+        snprintf(expected, sizeof(expected),
+                        ":1: app.environment_file: %s:2: found a line without an equals sign, expected NAME=VALUE",
+                        other);
+        refuse(text, expected);
+        unlink(other);
+        snprintf(expected, sizeof(expected),
+                        ":1: app.environment_file: %s: cannot read: No such file or directory", other);
+        refuse(text, expected);
+        refuse("app: { environment_file = \"x\"; };",
+                        ":1: app.environment_file: found \"x\", expected an absolute path, or \"\" for none");
+}
+
+/* What starts a Node app as somebody else's is refused; package.json of the app's directory says what is
+ * meant. */
+static void test_node_start(void **state) {
+        char text[256], package[128];
+
+        snprintf(package, sizeof(package), "%s/package.json", dir);
+        write_file(package, "{\n  \"scripts\": {\n    \"start\": \"node server.js\"\n  }\n}\n");
+        snprintf(text, sizeof(text),
+                        "app: { kind = \"node\"; command = [ \"npm\", \"start\" ]; directory = \"%s\"; };",
+                        dir);
+        refuse(text, ":1: app.command: found \"npm start\", expected the program itself: npm is a Node process too and takes "
+                     "the app's channel for itself; say what \"scripts.start\" in package.json says: node server.js");
+        unlink(package);
+}
+
 /* A value of the wrong type is refused for every type of key, and what was found is said. */
 static void test_wrong_types(void **state) {
-        refuse("app: {\n kind = 1;\n};\n", ":2: app.kind: found 1, expected \"static\"");
-        refuse("app: { kind = \"Static\"; };", ":1: app.kind: found \"Static\", expected \"static\"");
-        refuse("app: { kind = \"\"; };", ":1: app.kind: found \"\", expected \"static\"");
+        refuse("app: {\n kind = 1;\n};\n",
+                        ":2: app.kind: found 1, expected \"static\" or \"program\" or \"node\"");
+        refuse("app: { kind = \"Static\"; };",
+                        ":1: app.kind: found \"Static\", expected \"static\" or \"program\" or \"node\"");
+        refuse("app: { kind = \"\"; };",
+                        ":1: app.kind: found \"\", expected \"static\" or \"program\" or \"node\"");
         refuse("app: { directory = true; };", ":1: app.directory: found true, expected an absolute path");
         refuse("app: { directory = \"srv\"; };",
                         ":1: app.directory: found \"srv\", expected an absolute path");
@@ -232,8 +432,10 @@ static void test_limits_are_taken(void **state) {
                                 snprintf(what, sizeof(what), config_key_is_quoted(k) ? "\"%llu\"" : "%llu",
                                                 (unsigned long long) values[i]);
                         setting_text(k, what, text);
-                        if (strcmp(k->name, "backoff_min") == 0)
-                                strcat(text, "restart: { };");
+                        if (k->offset == offsetof(Config, workers_spare))
+                                strcat(text, "app: { kind = \"node\"; command = [ \"x\" ]; };");
+                        if (k->offset == offsetof(Config, workers_start_grace_usec))
+                                strcat(text, "app: { kind = \"program\"; command = [ \"x\" ]; };");
                         if (strncmp(k->name, "backoff", 7) == 0)
                                 snprintf(text, sizeof(text),
                                                 "restart: { backoff_min = \"%s\"; backoff_max = \"%s\"; };",
@@ -241,7 +443,8 @@ static void test_limits_are_taken(void **state) {
                                                 values[i] == k->min ? "1ms" : "1h");
                         config_free(load_valid(text));
                 }
-                if (k->type == CONFIG_UINT || k->type == CONFIG_BOOL)
+                if (k->type == CONFIG_UINT || k->type == CONFIG_BOOL || k->type == CONFIG_PATH_OR_NONE ||
+                                k->type == CONFIG_STRINGS || k->type == CONFIG_VARIABLES)
                         snprintf(what, sizeof(what), "%s", k->fallback);
                 else
                         snprintf(what, sizeof(what), "\"%s\"", k->fallback);
@@ -257,9 +460,9 @@ static void test_unknown(void **state) {
         refuse("kind = \"static\";",
                         ":1: kind: found an unknown name, expected one of: app, workers, restart, http, idle_exit, listen");
         refuse("app: {\n  directory = \"/srv\";\n  dirctory = \"/srv\";\n};",
-                        ":3: app.dirctory: found an unknown key, expected one of: kind, directory, whoami");
+                        ":3: app.dirctory: found an unknown key, expected one of: kind, command, directory, environment, environment_file, whoami");
         refuse("workers: { directory = \"/srv\"; };",
-                        ":1: workers.directory: found an unknown key, expected one of: count, start_timeout, stop_timeout, soak, watchdog, max_memory, max_requests, max_age, jitter");
+                        ":1: workers.directory: found an unknown key, expected one of: count, start_timeout, stop_timeout, soak, watchdog, max_memory, max_requests, max_age, jitter, balance, wait_ready, start_grace, stop_signal, spare, retire_on_uncaught, proxy_protocol");
         refuse("listen: ( { address = \"8080\"; port = 1; } );",
                         ":1: listen.port: found an unknown key, expected one of: address, name");
 }
@@ -338,13 +541,13 @@ static void test_listen_limits(void **state) {
 /* Settings that contradict each other are refused. */
 static void test_relations(void **state) {
         refuse("workers: { watchdog = \"99ms\"; };",
-                        ": workers.watchdog: found 99ms, expected 0 or at least 100ms");
+                        ":1: workers.watchdog: found 99ms, expected 0 or at least 100ms");
         config_free(load_valid("workers: { watchdog = \"100ms\"; };"));
         config_free(load_valid("workers: { watchdog = \"0\"; };"));
         refuse("restart: { backoff_min = \"2s\"; backoff_max = \"1s\"; };",
-                        ": restart.backoff_min: found 2s, expected at most restart.backoff_max (1s)");
+                        ":1: restart.backoff_min: found 2s, expected at most restart.backoff_max (1s)");
         refuse("restart: { backoff_min = \"1min\"; };",
-                        ": restart.backoff_min: found 1min, expected at most restart.backoff_max (15s)");
+                        ":1: restart.backoff_min: found 1min, expected at most restart.backoff_max (15s)");
 }
 
 /* An error is one line, whatever the value holds: it goes into logs and into systemd's status. */
@@ -352,7 +555,7 @@ static void test_error_is_one_line(void **state) {
         char text[2048], value[1024];
 
         refuse("app: { kind = \"a\\nREADY=1\\x1b\"; };",
-                        ":1: app.kind: found \"a?READY=1?\", expected \"static\"");
+                        ":1: app.kind: found \"a?READY=1?\", expected \"static\" or \"program\" or \"node\"");
 
         memset(value, 'x', sizeof(value) - 1);
         value[sizeof(value) - 1] = '\0';
@@ -361,7 +564,7 @@ static void test_error_is_one_line(void **state) {
         Config *c = NULL;
         _cleanup_free_ char *error = NULL;
         assert_int_equal(config_load(file, &c, &error), CONFIG_INVALID);
-        assert_non_null(strstr(error, "…\", expected \"static\""));
+        assert_non_null(strstr(error, "…\", expected \"static\" or \"program\" or \"node\""));
         assert_true(strlen(error) < 512);
 }
 
@@ -444,6 +647,12 @@ static char *print(const Config *c) {
         return text;
 }
 
+static void assert_same_strings(char *const *a, char *const *b) {
+        assert_int_equal(strv_length(a), strv_length(b));
+        for (size_t i = 0; i < strv_length(a); i++)
+                assert_string_equal(a[i], b[i]);
+}
+
 /* What --print-config prints reads back as the same configuration, and prints the same again. */
 static void test_print_round_trip(void **state) {
         static const char *const cases[] = {
@@ -453,6 +662,9 @@ static void test_print_round_trip(void **state) {
                 "restart: { backoff_min = \"1s\"; backoff_max = \"1s\"; };"
                 "http: { max_request_head = 1025; max_connections = 1; idle_timeout = \"1d\"; };"
                 "listen: ( { address = \"8080\"; name = \"a b\\\"c\"; }, { address = \"[::1]:1\"; } );",
+                "app: { kind = \"program\"; command = ( \"a \\\"b\\\" \\\\\", \"\", \"\\n\" ); environment = { A = 0x10; B = \"\\\"\"; }; };"
+                "workers: { stop_signal = \"SIGUSR1\"; wait_ready = true; start_grace = \"0\"; };",
+                "app: { kind = \"node\"; command = [ \"x\" ]; }; workers: { balance = \"least-lag\"; spare = 3; };",
         };
 
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
@@ -463,6 +675,8 @@ static void test_print_round_trip(void **state) {
 
                 assert_string_equal(first, second);
                 assert_string_equal(a->app_directory, b->app_directory);
+                assert_same_strings(a->app_command, b->app_command);
+                assert_same_strings(a->app_environment, b->app_environment);
                 assert_int_equal(a->n_listen, b->n_listen);
                 for (size_t k = 0; k < a->n_listen; k++) {
                         assert_string_equal(a->listen[k].address, b->listen[k].address);
@@ -470,6 +684,9 @@ static void test_print_round_trip(void **state) {
                 }
                 for (const ConfigKey *k = config_keys; k < config_keys + n_config_keys; k++) {
                         static const size_t sizes[] = { [CONFIG_CHOICE] = sizeof(unsigned),
+                                [CONFIG_PATH_OR_NONE] = 0,
+                                [CONFIG_STRINGS] = 0,
+                                [CONFIG_VARIABLES] = 0,
                                 [CONFIG_BOOL] = sizeof(bool),
                                 [CONFIG_UINT] = sizeof(unsigned),
                                 [CONFIG_COUNT] = sizeof(unsigned),
@@ -504,6 +721,15 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_defaults),
                 cmocka_unit_test(test_values),
+                cmocka_unit_test(test_program),
+                cmocka_unit_test(test_node),
+                cmocka_unit_test(test_command),
+                cmocka_unit_test(test_kinds),
+                cmocka_unit_test(test_balance),
+                cmocka_unit_test(test_environment),
+                cmocka_unit_test(test_expansions),
+                cmocka_unit_test(test_environment_file),
+                cmocka_unit_test(test_node_start),
                 cmocka_unit_test(test_wrong_types),
                 cmocka_unit_test(test_ranges),
                 cmocka_unit_test(test_cut_numbers),

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+/* How the keys of the configuration go together; see config-check.h. */
+
+#include "master/config-check.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "basic/clock.h"
+#include "basic/macro.h"
+#include "basic/parse.h"
+#include "master/config-schema.h"
+#include "master/config-value.h"
+#include "master/environment-file.h"
+#include "master/expand.h"
+#include "master/node-start.h"
+
+#define refuse(c, member, ret_error, ...) config_refuse(c, offsetof(Config, member), ret_error, __VA_ARGS__)
+
+/* A machine that is only busy delays any process by some milliseconds. */
+#define WATCHDOG_MIN_USEC (100 * USEC_PER_MSEC)
+
+static int check_times(const Config *c, char **ret_error) {
+        char a[DURATION_STRING_MAX], b[DURATION_STRING_MAX];
+
+        if (c->workers_watchdog_usec > 0 && c->workers_watchdog_usec < WATCHDOG_MIN_USEC)
+                return refuse(c, workers_watchdog_usec, ret_error, "found %s, expected 0 or at least %s",
+                                duration_to_string(c->workers_watchdog_usec, a),
+                                duration_to_string(WATCHDOG_MIN_USEC, b));
+        if (c->restart_backoff_min_usec > c->restart_backoff_max_usec)
+                return refuse(c, restart_backoff_min_usec, ret_error,
+                                "found %s, expected at most restart.backoff_max (%s)",
+                                duration_to_string(c->restart_backoff_min_usec, a),
+                                duration_to_string(c->restart_backoff_max_usec, b));
+        return 0;
+}
+
+static const char *kind_name(unsigned kind) {
+        static const char *const names[_APP_KIND_MAX] = {
+                [APP_STATIC] = "static", [APP_PROGRAM] = "program", [APP_NODE] = "node"
+        };
+
+        return names[kind];
+}
+
+#define STATIC    (1 << APP_STATIC)
+#define PROGRAM   (1 << APP_PROGRAM)
+#define NODE      (1 << APP_NODE)
+#define KINDS_MAX 64
+
+static const char *kinds_to_string(unsigned kinds, char buf[static KINDS_MAX]) {
+        size_t n = 0;
+
+        for (unsigned kind = 0; kind < _APP_KIND_MAX; kind++)
+                if (kinds & (1 << kind))
+                        n += (size_t) snprintf(buf + n, KINDS_MAX - n, "%s\"%s\"", n ? " or " : "",
+                                        kind_name(kind));
+        return buf;
+}
+
+/* What only some kinds of workers know, and why; anything but its default is refused for the others. */
+static const struct {
+        size_t member;
+        unsigned kinds;
+        const char *why;
+} limited[] = {
+#define HTTP_WHY "a program looks after its connections itself"
+        { offsetof(Config, app_command), PROGRAM | NODE, "the native worker is a program of muster's" },
+        { offsetof(Config, app_whoami), STATIC, "a program answers by itself" },
+        { offsetof(Config, workers_max_requests), STATIC, "only a native worker counts its requests" },
+        { offsetof(Config, workers_wait_ready), PROGRAM | NODE,
+                        "a native worker says that it is ready in any case" },
+        { offsetof(Config, workers_start_grace_usec), PROGRAM,
+                        "a worker of any other kind says when it is ready" },
+        { offsetof(Config, workers_stop_signal), PROGRAM | NODE, "a native worker knows SIGTERM" },
+        { offsetof(Config, workers_spare), NODE,
+                        "a program that holds the socket accepts as soon as it runs" },
+        { offsetof(Config, workers_retire_on_uncaught), NODE, "it is done in JavaScript" },
+        { offsetof(Config, workers_proxy_protocol), NODE,
+                        "the header can be taken only from connections that the master passes on" },
+        { offsetof(Config, http_idle_timeout_usec), STATIC, HTTP_WHY },
+        { offsetof(Config, http_request_timeout_usec), STATIC, HTTP_WHY },
+        { offsetof(Config, http_send_timeout_usec), STATIC, HTTP_WHY },
+        { offsetof(Config, http_max_request_head_bytes), STATIC, HTTP_WHY },
+        { offsetof(Config, http_max_connections), STATIC, HTTP_WHY },
+        { offsetof(Config, idle_exit_usec), STATIC,
+                        "the connections that a program has open are not known to the master" },
+};
+
+static int check_kind(const Config *c, char **ret_error) {
+        char kinds[KINDS_MAX];
+
+        for (const ConfigKey *k = config_keys; k < config_keys + n_config_keys; k++)
+                for (size_t i = 0; i < ELEMENTSOF(limited); i++)
+                        if (limited[i].member == k->offset && !(limited[i].kinds & (1 << c->app_kind)) &&
+                                        !config_value_is_default(c, k))
+                                return config_refuse(c, k->offset, ret_error,
+                                                "found it with app.kind = \"%s\", expected it with %s only: %s",
+                                                kind_name(c->app_kind),
+                                                kinds_to_string(limited[i].kinds, kinds), limited[i].why);
+        return 0;
+}
+
+static int check_balance(const Config *c, char **ret_error) {
+        bool passes = c->workers_balance != BALANCE_AUTO && c->workers_balance != BALANCE_INHERIT;
+
+        if (passes && c->app_kind != APP_NODE)
+                return refuse(c, workers_balance, ret_error,
+                                "found one that passes connections on, with app.kind = \"%s\", expected \"auto\" or "
+                                "\"inherit\": only to a worker of kind \"node\" can a connection be passed",
+                                kind_name(c->app_kind));
+        if (c->workers_proxy_protocol && c->workers_balance == BALANCE_INHERIT)
+                return refuse(c, workers_proxy_protocol, ret_error,
+                                "found true with workers.balance = \"inherit\", expected false: the header can be taken "
+                                "only from connections that the master passes on");
+        return 0;
+}
+
+static int check_words(const Config *c, char **ret_error) {
+        _cleanup_free_ char *error = NULL;
+        int r = 0;
+
+        for (char **w = c->app_command; r == 0 && w && *w; w++)
+                r = expand_check(*w, c->app_kind == APP_PROGRAM, &error);
+        return r == EXPAND_INVALID ? refuse(c, app_command, ret_error, "%s", error) : r;
+}
+
+/* The name is all that is shown of a variable: its value may be a secret. */
+static int check_environment(const Config *c, char **ret_error) {
+        _cleanup_free_ char *error = NULL;
+        int r;
+
+        for (char **v = c->app_environment; v && *v; v++) {
+                size_t n = strcspn(*v, "=");
+
+                r = expand_check(*v + n + 1, c->app_kind == APP_PROGRAM, &error);
+                if (r == EXPAND_INVALID)
+                        return refuse(c, app_environment, ret_error, "%.*s: %s", (int) n, *v, error);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int check_command(const Config *c, char **ret_error) {
+        _cleanup_free_ char *error = NULL;
+        int r;
+
+        if (c->app_kind == APP_STATIC)
+                return 0;
+        if (!c->app_command || !*c->app_command[0])
+                return refuse(c, app_command, ret_error,
+                                "found %s, expected the program and its arguments, such as [ \"/usr/bin/node\", \"server.js\" ]",
+                                c->app_command ? "\"\"" : "nothing");
+        if (c->app_kind == APP_NODE) {
+                r = node_start_check(c->app_command, c->app_directory, &error);
+                if (r == NODE_START_INVALID)
+                        return refuse(c, app_command, ret_error, "%s", error);
+                if (r < 0)
+                        return r;
+        }
+        return check_words(c, ret_error);
+}
+
+/* A program does not run where the built-in web site is. */
+static int set_directory(Config *c) {
+        for (size_t i = 0; i < n_config_keys; i++)
+                if (config_keys[i].offset == offsetof(Config, app_directory) && c->places[i].line > 0)
+                        return 0;
+        if (c->app_kind == APP_STATIC)
+                return 0;
+        free(c->app_directory);
+        c->app_directory = strdup("/");
+        return c->app_directory ? 0 : -ENOMEM;
+}
+
+static int read_environment_file(Config *c, char **ret_error) {
+        _cleanup_free_ char *error = NULL;
+        int r;
+
+        if (!c->app_environment_file)
+                return 0;
+        r = environment_file_read(c->app_environment_file, &c->app_environment_of_file, &error);
+        if (r == ENVIRONMENT_FILE_INVALID)
+                return refuse(c, app_environment_file, ret_error, "%s", error);
+        return r;
+}
+
+int config_check(Config *c, char **ret_error) {
+        static int (*const checks[])(const Config *, char **) = { check_times, check_kind, check_balance,
+                check_command, check_environment };
+        int r;
+
+        r = set_directory(c);
+        for (size_t i = 0; r == 0 && i < ELEMENTSOF(checks); i++)
+                r = checks[i](c, ret_error);
+        return r == 0 ? read_environment_file(c, ret_error) : r;
+}

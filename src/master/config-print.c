@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/* The effective configuration as a file that reads back: config_print() of config.h. */
+
+#include <stdio.h>
+#include <string.h>
+
+#include "basic/macro.h"
+#include "basic/parse.h"
+#include "master/config-schema.h"
+#include "master/config-value.h"
+#include "master/config.h"
+
+static void print_string(FILE *f, const char *s) {
+        fputc('"', f);
+        for (; *s; s++) {
+                if (*s == '"' || *s == '\\')
+                        fputc('\\', f);
+                if (*s == '\n')
+                        fputs("\\n", f);
+                else
+                        fputc(*s, f);
+        }
+        fputc('"', f);
+}
+
+static void print_strings(FILE *f, char *const *strings) {
+        fputc('[', f);
+        for (size_t i = 0; strings && strings[i]; i++) {
+                fputs(i == 0 ? " " : ", ", f);
+                print_string(f, strings[i]);
+        }
+        fputs(" ]", f);
+}
+
+static void print_variables(FILE *f, char *const *variables) {
+        fputc('{', f);
+        for (; variables && *variables; variables++) {
+                fprintf(f, " %.*s = ", (int) strcspn(*variables, "="), *variables);
+                print_string(f, strchr(*variables, '=') + 1);
+                fputc(';', f);
+        }
+        fputs(" }", f);
+}
+
+static const char *choice_name(const ConfigKey *k, unsigned value) {
+        unsigned i = 0;
+
+        while (k->numbers && k->numbers[i] != value)
+                i++;
+        return k->choices[k->numbers ? i : value];
+}
+
+static void print_value(const Config *c, const ConfigKey *k, FILE *f) {
+        const void *member = config_value_member(c, k);
+        char buf[DURATION_STRING_MAX];
+
+        switch (k->type) {
+        case CONFIG_CHOICE:
+                print_string(f, choice_name(k, *(const unsigned *) member));
+                break;
+        case CONFIG_PATH:
+                print_string(f, *(char *const *) member);
+                break;
+        case CONFIG_PATH_OR_NONE:
+                print_string(f, *(char *const *) member ? *(char *const *) member : "");
+                break;
+        case CONFIG_STRINGS:
+                print_strings(f, *(char **const *) member);
+                break;
+        case CONFIG_VARIABLES:
+                print_variables(f, *(char **const *) member);
+                break;
+        case CONFIG_BOOL:
+                fputs(*(const bool *) member ? "true" : "false", f);
+                break;
+        case CONFIG_COUNT:
+                if (*(const unsigned *) member == 0) {
+                        fputs("\"auto\"", f);
+                        break;
+                }
+                fprintf(f, "%u", *(const unsigned *) member);
+                break;
+        case CONFIG_UINT:
+                fprintf(f, "%u", *(const unsigned *) member);
+                break;
+        case CONFIG_DURATION:
+                fprintf(f, "\"%s\"", duration_to_string(*(const uint64_t *) member, buf));
+                break;
+        case CONFIG_SIZE:
+                fprintf(f, "\"%s\"", size_to_string(*(const uint64_t *) member, buf));
+                break;
+        case _CONFIG_TYPE_MAX:
+                assert(0);
+        }
+}
+
+void config_print(const Config *c, FILE *f) {
+        const char *group = "";
+
+        for (const ConfigKey *k = config_keys; k < config_keys + n_config_keys; k++) {
+                if (strcmp(group, k->group) != 0) {
+                        fputs(*group ? "};\n" : "", f);
+                        if (*k->group)
+                                fprintf(f, "%s: {\n", k->group);
+                        group = k->group;
+                }
+                fprintf(f, "%s%s = ", *group ? "  " : "", k->name);
+                print_value(c, k, f);
+                fputs(";\n", f);
+        }
+        fputs(*group ? "};\n" : "", f);
+        fputs("listen: (", f);
+        for (size_t i = 0; i < c->n_listen; i++) {
+                fputs(i == 0 ? "\n  { address = " : ",\n  { address = ", f);
+                print_string(f, c->listen[i].address);
+                fputs("; name = ", f);
+                print_string(f, c->listen[i].name);
+                fputs("; }", f);
+        }
+        fputs(c->n_listen ? "\n);\n" : ");\n", f);
+}
