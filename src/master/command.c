@@ -5,79 +5,29 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
-#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "basic/parse.h"
+#include "basic/strv.h"
 #include "board/board.h"
 #include "build-config.h"
+#include "master/expand.h"
 #include "master/variable.h"
 
-#define FIRST_SOCKET_FD 3
-#define ARGUMENTS_MAX   16
+#define WORKER_NAME_MAX 16
 
 Command *command_free(Command *c) {
         if (!c)
                 return NULL;
-        for (char **s = c->argv; s && *s; s++)
-                free(*s);
-        for (char **s = c->env; s && *s; s++)
-                free(*s);
-        free(c->argv);
-        free(c->env);
+        strv_free(c->argv);
+        strv_free(c->env);
         free(c->program);
         free(c);
         return NULL;
-}
-
-/* Appends to a zeroed vector whose size the caller knows to be enough. */
-static _printf_(3, 4) int append(char **strv, size_t *n, const char *format, ...) {
-        va_list ap;
-
-        va_start(ap, format);
-        int r = vasprintf(strv + *n, format, ap);
-        va_end(ap);
-        if (r < 0) {
-                strv[*n] = NULL;
-                return -ENOMEM;
-        }
-        (*n)++;
-        return 0;
-}
-
-static int make_environment(Command *c, const CommandIdentity *id) {
-        size_t n = 0, board_fd = FIRST_SOCKET_FD + id->n_sockets;
-        int r = 0;
-
-        for (char **e = environ; *e; e++)
-                n++;
-        c->env = calloc(n + ARGUMENTS_MAX, sizeof(char *));
-        if (!c->env)
-                return -ENOMEM;
-
-        n = 0;
-        for (char **e = environ; *e && r >= 0; e++)
-                if (!variable_is_private(*e))
-                        r = append(c->env, &n, "%s", *e);
-        if (r < 0 || append(c->env, &n, "MUSTER_MASTER_PID=%d", getpid()) < 0 ||
-                        append(c->env, &n, "MUSTER_APP=%s", id->app) < 0 ||
-                        append(c->env, &n, "MUSTER_WORKER=%u", id->slot) < 0 ||
-                        append(c->env, &n, "MUSTER_GENERATION=%" PRIu64, id->generation) < 0 ||
-                        append(c->env, &n, "%s", id->mark) < 0 ||
-                        append(c->env, &n, "LISTEN_FDS=%zu", id->n_sockets) < 0 ||
-                        append(c->env, &n, "LISTEN_FDNAMES=%s", id->socket_names) < 0 ||
-                        append(c->env, &n, BOARD_ENV_FD "=%zu", board_fd) < 0 ||
-                        append(c->env, &n, BOARD_ENV_BELL_FD "=%zu", board_fd + 1) < 0 ||
-                        append(c->env, &n, BOARD_ENV_CELL "=%u", id->board_cell) < 0)
-                return -ENOMEM;
-        if (id->notify_socket && append(c->env, &n, "NOTIFY_SOCKET=%s", id->notify_socket) < 0)
-                return -ENOMEM;
-        if (id->watchdog_usec > 0 && append(c->env, &n, "WATCHDOG_USEC=%" PRIu64, id->watchdog_usec) < 0)
-                return -ENOMEM;
-        return 0;
 }
 
 const char *command_libexec_dir(void) {
@@ -86,51 +36,205 @@ const char *command_libexec_dir(void) {
         return e && *e ? e : LIBEXECDIR;
 }
 
-static int make_static(Command *c, const Config *cf, const CommandIdentity *id) {
-        char idle[DURATION_STRING_MAX], request[DURATION_STRING_MAX], send[DURATION_STRING_MAX];
-        char head[SIZE_STRING_MAX];
-        size_t n = 0;
+static const char *worker_name(const CommandIdentity *id, char buf[static WORKER_NAME_MAX]) {
+        if (id->slot == 0)
+                strcpy(buf, "spare");
+        else
+                snprintf(buf, WORKER_NAME_MAX, "%u", id->slot);
+        return buf;
+}
 
-        if (asprintf(&c->program, "%s/muster-worker", command_libexec_dir()) < 0) {
-                c->program = NULL;
-                return -ENOMEM;
+static ExpandValues values_for(const CommandIdentity *id, const char *worker) {
+        return (ExpandValues){
+                .app = id->app,
+                .worker = worker,
+                .socket_names = id->n_sockets > 0 ? id->socket_names : "",
+        };
+}
+
+/* What every worker has, wherever it comes from. */
+static int add_foreign_variables(
+                Command *c, const Config *cf, const ExpandValues *values, char **ret_error) {
+        int r = 0;
+
+        for (char **e = environ; *e && r == 0; e++)
+                if (!variable_is_private(*e))
+                        r = strv_add(&c->env, *e);
+        for (char **e = cf->app_environment_of_file; e && *e && r == 0; e++)
+                r = strv_set_variable(&c->env, *e);
+        for (char **e = cf->app_environment; e && *e && r == 0; e++) {
+                _cleanup_free_ char *assignment = NULL, *error = NULL;
+
+                r = expand_text(*e, values, &assignment, &error); /* there is no percent sign in a name */
+                if (r == EXPAND_INVALID)
+                        return config_refuse(cf, offsetof(Config, app_environment), ret_error, "%.*s: %s",
+                                        (int) strcspn(*e, "="), *e, error);
+                if (r == 0)
+                        r = strv_set_variable(&c->env, assignment);
         }
-        c->argv = calloc(ARGUMENTS_MAX, sizeof(char *));
-        if (!c->argv)
-                return -ENOMEM;
+        return r;
+}
 
-        if (append(c->argv, &n, "%s", c->program) < 0 ||
-                        append(c->argv, &n, "--directory=%s", cf->app_directory) < 0 ||
-                        append(c->argv, &n, "--idle-timeout=%s",
-                                        duration_to_string(cf->http_idle_timeout_usec, idle)) < 0 ||
-                        append(c->argv, &n, "--request-timeout=%s",
-                                        duration_to_string(cf->http_request_timeout_usec, request)) < 0 ||
-                        append(c->argv, &n, "--send-timeout=%s",
-                                        duration_to_string(cf->http_send_timeout_usec, send)) < 0 ||
-                        append(c->argv, &n, "--max-request-head=%s",
-                                        size_to_string(cf->http_max_request_head_bytes, head)) < 0 ||
-                        append(c->argv, &n, "--max-connections=%u", cf->http_max_connections) < 0)
+static int add_identity(Command *c, const CommandIdentity *id, const char *worker) {
+        char ***env = &c->env;
+
+        if (strv_set_variablef(env, "MUSTER_MASTER_PID=%d", getpid()) < 0 ||
+                        strv_set_variablef(env, "MUSTER_APP=%s", id->app) < 0 ||
+                        strv_set_variablef(env, "MUSTER_WORKER=%s", worker) < 0 ||
+                        strv_set_variablef(env, "MUSTER_GENERATION=%" PRIu64, id->generation) < 0 ||
+                        strv_add(env, id->mark) < 0) /* beside an outer muster's, which knows it by that */
                 return -ENOMEM;
-        if (id->max_requests > 0 && append(c->argv, &n, "--max-requests=%" PRIu64, id->max_requests) < 0)
+        if (id->notify_socket && strv_set_variablef(env, "NOTIFY_SOCKET=%s", id->notify_socket) < 0)
                 return -ENOMEM;
-        if (cf->app_whoami && append(c->argv, &n, "--whoami") < 0)
+        if (id->watchdog_usec > 0 &&
+                        strv_set_variablef(env, "WATCHDOG_USEC=%" PRIu64, id->watchdog_usec) < 0)
                 return -ENOMEM;
         return 0;
 }
 
-int command_new(const Config *config, const CommandIdentity *identity, Command **ret) {
+static int add_sockets(Command *c, const CommandIdentity *id) {
+        if (strv_set_variablef(&c->env, "LISTEN_FDS=%zu", id->n_sockets) < 0 ||
+                        strv_set_variablef(&c->env, "LISTEN_FDNAMES=%s", id->socket_names) < 0)
+                return -ENOMEM;
+        return 0;
+}
+
+static int add_board(Command *c, const CommandIdentity *id) {
+        size_t board_fd = SD_LISTEN_FDS_START + id->n_sockets;
+
+        if (strv_set_variablef(&c->env, BOARD_ENV_FD "=%zu", board_fd) < 0 ||
+                        strv_set_variablef(&c->env, BOARD_ENV_BELL_FD "=%zu", board_fd + 1) < 0 ||
+                        strv_set_variablef(&c->env, BOARD_ENV_CELL "=%u", id->board_cell) < 0)
+                return -ENOMEM;
+        return 0;
+}
+
+/* In $NODE_OPTIONS a space parts two options unless it stands in quotes, where a backslash makes what
+ * follows an ordinary character. */
+static int quote_node_option(const char *option, char **ret) {
+        char *quoted = malloc(2 * strlen(option) + 3), *p = quoted;
+
+        if (!quoted)
+                return -ENOMEM;
+        *p++ = '"';
+        for (; *option; option++) {
+                if (*option == '"' || *option == '\\')
+                        *p++ = '\\';
+                *p++ = *option;
+        }
+        strcpy(p, "\"");
+        *ret = quoted;
+        return 0;
+}
+
+static int add_retirement(Command *c) {
+        const char *options = strv_get_variable(c->env, "NODE_OPTIONS");
+        _cleanup_free_ char *require = NULL, *quoted = NULL;
+
+        if (asprintf(&require, "--require=%s/retire-on-uncaught.js", command_libexec_dir()) < 0) {
+                require = NULL;
+                return -ENOMEM;
+        }
+        if (strpbrk(require, " \"\\") && quote_node_option(require, &quoted) < 0)
+                return -ENOMEM;
+        return strv_set_variablef(&c->env, "NODE_OPTIONS=%s%s%s", options ? options : "",
+                        options && *options ? " " : "", quoted ? quoted : require);
+}
+
+static int add_node(Command *c, const Config *cf, const CommandIdentity *id) {
+        if (strv_set_variablef(&c->env, "NODE_UNIQUE_ID=%u", id->unique_id) < 0 ||
+                        strv_set_variablef(&c->env, "NODE_APP_INSTANCE=%u", id->instance) < 0)
+                return -ENOMEM;
+        return cf->workers_retire_on_uncaught ? add_retirement(c) : 0;
+}
+
+static int make_environment(Command *c, const Config *cf, const CommandIdentity *id, char **ret_error) {
+        char worker[WORKER_NAME_MAX];
+        const ExpandValues values = values_for(id, worker_name(id, worker));
+        int r;
+
+        r = add_foreign_variables(c, cf, &values, ret_error);
+        if (r == 0)
+                r = add_identity(c, id, worker);
+        if (r == 0)
+                r = cf->app_kind == APP_NODE ? add_node(c, cf, id) : add_sockets(c, id);
+        if (r == 0 && cf->app_kind == APP_STATIC)
+                r = add_board(c, id);
+        return r;
+}
+
+static int set_program(Command *c, const char *name) {
+        if (asprintf(&c->program, "%s/%s", command_libexec_dir(), name) < 0) {
+                c->program = NULL;
+                return -ENOMEM;
+        }
+        return strv_add(&c->argv, c->program);
+}
+
+static int make_static(Command *c, const Config *cf, const CommandIdentity *id) {
+        char idle[DURATION_STRING_MAX], request[DURATION_STRING_MAX], send[DURATION_STRING_MAX];
+        char head[SIZE_STRING_MAX], ***argv = &c->argv;
+
+        if (set_program(c, "muster-worker") < 0 ||
+                        strv_addf(argv, "--directory=%s", cf->app_directory) < 0 ||
+                        strv_addf(argv, "--idle-timeout=%s",
+                                        duration_to_string(cf->http_idle_timeout_usec, idle)) < 0 ||
+                        strv_addf(argv, "--request-timeout=%s",
+                                        duration_to_string(cf->http_request_timeout_usec, request)) < 0 ||
+                        strv_addf(argv, "--send-timeout=%s",
+                                        duration_to_string(cf->http_send_timeout_usec, send)) < 0 ||
+                        strv_addf(argv, "--max-request-head=%s",
+                                        size_to_string(cf->http_max_request_head_bytes, head)) < 0 ||
+                        strv_addf(argv, "--max-connections=%u", cf->http_max_connections) < 0)
+                return -ENOMEM;
+        if (id->max_requests > 0 && strv_addf(argv, "--max-requests=%" PRIu64, id->max_requests) < 0)
+                return -ENOMEM;
+        return cf->app_whoami ? strv_add(argv, "--whoami") : 0;
+}
+
+static int add_words(Command *c, const Config *cf, const ExpandValues *values, char **ret_error) {
+        int r = 0;
+
+        for (char **w = cf->app_command; *w && r == 0; w++) {
+                _cleanup_free_ char *word = NULL, *error = NULL;
+
+                r = expand_text(*w, values, &word, &error);
+                if (r == EXPAND_INVALID)
+                        return config_refuse(cf, offsetof(Config, app_command), ret_error, "%s", error);
+                if (r == 0)
+                        r = strv_add(&c->argv, word);
+        }
+        return r;
+}
+
+/* Everything that is not ours: muster-exec becomes it. Only to Node is the channel shown by Node's names. */
+static int make_foreign(Command *c, const Config *cf, const CommandIdentity *id, char **ret_error) {
+        char worker[WORKER_NAME_MAX];
+        const ExpandValues values = values_for(id, worker_name(id, worker));
+        size_t error_fd = SD_LISTEN_FDS_START + (cf->app_kind == APP_PROGRAM ? id->n_sockets : 0);
+        int r;
+
+        r = set_program(c, "muster-exec");
+        if (r == 0 && cf->app_kind != APP_NODE)
+                r = strv_add(&c->argv, "--plain-channel");
+        if (r < 0 || strv_addf(&c->argv, "%s-%s", id->app, worker) < 0 ||
+                        strv_addf(&c->argv, "%zu", error_fd) < 0 ||
+                        strv_add(&c->argv, cf->app_directory) < 0)
+                return -ENOMEM;
+        return add_words(c, cf, &values, ret_error);
+}
+
+int command_new(const Config *config, const CommandIdentity *identity, Command **ret, char **ret_error) {
         _cleanup_(command_freep) Command *c = calloc(1, sizeof(*c));
         int r;
 
         if (!c)
                 return -ENOMEM;
-        r = make_static(c, config, identity);
-        if (r < 0)
-                return r;
-        r = make_environment(c, identity);
-        if (r < 0)
-                return r;
-
-        *ret = TAKE_PTR(c);
-        return 0;
+        r = config->app_kind == APP_STATIC ? make_static(c, config, identity)
+                                           : make_foreign(c, config, identity, ret_error);
+        if (r == 0)
+                r = make_environment(c, config, identity, ret_error);
+        if (r == 0)
+                *ret = TAKE_PTR(c);
+        return r;
 }

@@ -218,6 +218,7 @@ static void worker_init(Worker *w, const Config *config) {
 int worker_start(const WorkerEnvironment *environment, const Config *config, unsigned slot,
                 uint64_t generation, unsigned cell_index, Worker **ret) {
         _cleanup_(command_freep) Command *command = NULL;
+        _cleanup_free_ char *error = NULL;
         _cleanup_(worker_freep) Worker *w = NULL;
         char mark[64];
         int r;
@@ -252,7 +253,11 @@ int worker_start(const WorkerEnvironment *environment, const Config *config, uns
                 .max_requests = limit_with_jitter(config->workers_max_requests,
                                 config->workers_jitter_percent, random_number()),
         };
-        r = command_new(config, &identity, &command);
+        r = command_new(config, &identity, &command, &error);
+        if (r == COMMAND_INVALID) {
+                log_error("%s", error);
+                return -EINVAL;
+        }
         if (r < 0)
                 return r;
         r = spawn(w, command);

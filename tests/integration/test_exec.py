@@ -1,26 +1,24 @@
 # SPDX-License-Identifier: MIT
 """muster-exec: becomes the program, or tells by its error descriptor why not."""
 
-import errno
 import os
 import resource
-import struct
 import subprocess
 
 from harness import MUSTER_EXEC
 
 
-def run(*command, environment=None, identifier="web-1", error_fd=None):
-    """Exit status, stdout, stderr, and what came out of the error pipe."""
+def run(*command, environment=None, error_fd=None, directory="/", options=()):
+    """Pid, exit status, stdout, stderr, and what came out of the error pipe."""
     r, w = os.pipe()
     env = {"PATH": os.environ["PATH"], **(environment or {})}
     process = subprocess.Popen(
-        [MUSTER_EXEC, identifier, str(w if error_fd is None else error_fd), *command],
+        [MUSTER_EXEC, *options, "web-1", str(w if error_fd is None else error_fd), str(directory), *command],
         pass_fds=[w], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )
     os.close(w)
     out, err = process.communicate(timeout=20)
-    with open(r, "rb") as f:
+    with open(r) as f:
         told = f.read()
     return process.pid, process.returncode, out, err, told
 
@@ -28,13 +26,13 @@ def run(*command, environment=None, identifier="web-1", error_fd=None):
 def test_becomes_the_program():
     """Same pid, its arguments, its status; the error pipe ends without a byte."""
     pid, status, out, err, told = run("/bin/sh", "-c", 'echo $$ "$0" "$1"; exit 7', "zero", "a b")
-    assert (status, out, err, told) == (7, f"{pid} zero a b\n", "", b"")
+    assert (status, out, err, told) == (7, f"{pid} zero a b\n", "", "")
 
 
 def test_error_pipe_ends_while_the_program_runs():
     """Success is told by the end of the pipe, and the program does not have the descriptor."""
     r, w = os.pipe()
-    with subprocess.Popen([MUSTER_EXEC, "web-1", str(w), "/bin/cat"], pass_fds=[w], stdin=subprocess.PIPE) as process:
+    with subprocess.Popen([MUSTER_EXEC, "web-1", str(w), "/", "/bin/cat"], pass_fds=[w], stdin=subprocess.PIPE) as process:
         os.close(w)
         with open(r, "rb") as f:
             assert f.read() == b""
@@ -43,13 +41,63 @@ def test_error_pipe_ends_while_the_program_runs():
         assert process.wait(20) == 0
 
 
-def test_errno_is_told():
-    """execve's errno as an int; exit 127; the log names the program."""
-    for program, code in (("/nonexistent/x", errno.ENOENT), ("/", errno.EACCES), ("/dev/null/x", errno.ENOTDIR)):
-        _, status, out, err, told = run(program)
-        assert (status, out) == (127, "")
-        assert struct.unpack("=i", told) == (code,)
-        assert f"Failed to execute {program}: {os.strerror(code)}" in err
+def test_failure_is_told(tmp_path):
+    """In one line for people; exit 127; and nobody else says anything."""
+    script = tmp_path / "script"
+    script.write_text("#!/nonexistent/python\n")
+    script.chmod(0o755)
+    plain = tmp_path / "plain"
+    plain.write_text("no program\n")
+    plain.chmod(0o755)
+    for program, text in (
+        ("/nonexistent/x", 'cannot execute "/nonexistent/x": No such file or directory'),
+        ("/", 'cannot execute "/": Permission denied'),
+        ("/dev/null/x", 'cannot execute "/dev/null/x": Not a directory'),
+        (str(script), f'cannot execute "{script}": its interpreter (#!) does not exist'),
+        (str(plain), f'cannot execute "{plain}": Exec format error'),
+        ("no-such-program", 'cannot find "no-such-program" in PATH'),
+    ):
+        assert run(program)[1:] == (127, "", "", text)
+
+
+def test_failure_is_short_and_printable():
+    """Whatever the names are, at most 512 bytes without a control character."""
+    _, status, _, _, told = run("/x\n\x1b[31m" + "y" * 4000)
+    assert status == 127 and told.startswith('cannot execute "/x??[31myyy') and told.endswith('…": File name too long')
+    assert len(told.encode()) <= 512
+    _, status, _, _, told = run("/bin/true", directory="/" + "ä" * 2000)
+    assert status == 127 and told.startswith('cannot enter the directory "/äää') and told.endswith('": File name too long')
+    assert len(told.encode()) <= 512
+
+
+def test_directory(tmp_path):
+    """The program runs there, and one whose path has a slash is looked for there."""
+    program = tmp_path / "here"
+    program.write_text("#!/bin/sh\npwd\n")
+    program.chmod(0o755)
+    assert run("./here", directory=tmp_path)[1:] == (0, f"{tmp_path}\n", "", "")
+    assert run("/bin/true", directory=tmp_path / "gone")[1:] == (
+        127, "", "", f'cannot enter the directory "{tmp_path}/gone": No such file or directory')
+
+
+def test_path(tmp_path):
+    """PATH is the worker's: the first that can be executed is taken, and one that may not be is told if it is all."""
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tool").write_text(f"#!/bin/sh\necho {name}\n")
+    (tmp_path / "second/tool").chmod(0o755)
+    path = f"/nonexistent:{tmp_path}/first:{tmp_path}/second"
+    assert run("tool", environment={"PATH": path})[1:] == (0, "second\n", "", "")
+    (tmp_path / "second/tool").chmod(0o644)
+    assert run("tool", environment={"PATH": path})[1:] == (127, "", "", 'cannot execute "tool": Permission denied')
+
+
+def test_plain_channel():
+    """A program that is no app of Node's does not learn Node's names of the channel."""
+    names = {"MUSTER_CHANNEL_FD": "9", "NODE_CHANNEL_FD": "9", "NODE_CHANNEL_SERIALIZATION_MODE": "json"}
+    show = ("/bin/sh", "-c", "echo ${MUSTER_CHANNEL_FD-none} ${NODE_CHANNEL_FD-none} ${NODE_CHANNEL_SERIALIZATION_MODE-none}")
+    assert run(*show, environment=names)[2] == "9 9 json\n"
+    assert run(*show, environment=names, options=["--plain-channel"])[2] == "9 none none\n"
 
 
 def test_limit_of_descriptors():
@@ -90,7 +138,8 @@ def test_streams_stay_without_a_journal():
 
 def test_usage():
     """It is not for people, and says so."""
-    for arguments in ([], ["web-1"], ["web-1", "3"], ["web-1", "x", "/bin/true"], ["web-1", "-1", "/bin/true"]):
+    for arguments in ([], ["web-1"], ["web-1", "3", "/"], ["web-1", "x", "/", "/bin/true"], ["web-1", "-1", "/", "/bin/true"],
+                      ["--plain-channel", "web-1", "3", "/"]):
         r = subprocess.run([MUSTER_EXEC, *arguments], capture_output=True, text=True, timeout=20)
         assert r.returncode == 2
         assert r.stderr.startswith("muster-exec is started by musterd")
@@ -99,5 +148,5 @@ def test_usage():
 def test_error_descriptor_that_is_not_open():
     """A mistake of the caller: said, and nothing is run."""
     _, status, out, err, told = run("/bin/echo", "hello", error_fd=199)
-    assert (status, out, told) == (127, "", b"")
-    assert "The error descriptor 199 is not open: Bad file descriptor" in err
+    assert (status, out, told) == (127, "", "")
+    assert err == "muster-exec: the error descriptor 199 is not open\n"

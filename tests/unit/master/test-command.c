@@ -38,6 +38,19 @@ static Config *load(const char *text) {
         return c;
 }
 
+static Command *make_as(const Config *config, const CommandIdentity *who) {
+        _cleanup_free_ char *error = NULL;
+        Command *c = NULL;
+
+        if (command_new(config, who, &c, &error) != 0)
+                fail_msg("%s", error);
+        return c;
+}
+
+static Command *make(const Config *config) {
+        return make_as(config, &identity);
+}
+
 static const char *variable(const Command *c, const char *name) {
         const char *found = NULL;
         size_t n = strlen(name);
@@ -69,7 +82,7 @@ static void test_arguments(void **state) {
         _cleanup_(command_freep) Command *c = NULL;
 
         unsetenv("MUSTER_LIBEXECDIR");
-        assert_int_equal(command_new(config, &identity, &c), 0);
+        c = make(config);
         assert_string_equal(c->program, LIBEXECDIR "/muster-worker");
         assert_string_equal(c->argv[0], c->program);
         for (size_t i = 1; i < ELEMENTSOF(expected); i++)
@@ -83,7 +96,7 @@ static void test_defaults(void **state) {
         _cleanup_(command_freep) Command *c = NULL;
 
         setenv("MUSTER_LIBEXECDIR", "/elsewhere", 1);
-        assert_int_equal(command_new(config, &identity, &c), 0);
+        c = make(config);
         assert_string_equal(c->program, "/elsewhere/muster-worker");
         for (char **a = c->argv; *a; a++)
                 assert_string_not_equal(*a, "--whoami");
@@ -97,7 +110,7 @@ static void test_environment(void **state) {
 
         setenv("TEST_KEPT", "as=it is", 1);
         setenv("TEST_EMPTY", "", 1);
-        assert_int_equal(command_new(config, &identity, &c), 0);
+        c = make(config);
         assert_string_equal(variable(c, "MUSTER_APP"), "web");
         assert_string_equal(variable(c, "MUSTER_WORKER"), "3");
         assert_string_equal(variable(c, "MUSTER_GENERATION"), "7");
@@ -111,10 +124,142 @@ static void test_environment(void **state) {
         assert_string_equal(variable(c, "TEST_EMPTY"), "");
 }
 
+static void assert_arguments(const Command *c, const char *const *expected) {
+        assert_string_equal(c->argv[0], c->program);
+        for (size_t i = 1; c->argv[i] || expected[i - 1]; i++) {
+                assert_true(c->argv[i] && expected[i - 1]);
+                assert_string_equal(c->argv[i], expected[i - 1]);
+        }
+}
+
+/* A program is started by muster-exec: its identifier, where the error pipe is, where it runs, and its words
+ * with the numbers of its sockets. */
+static void test_program(void **state) {
+        static const char *const expected[] = { "--plain-channel", "web-3", "5", "/srv", "uvicorn", "--fd",
+                "4", "100% of web-3", "", NULL };
+        _cleanup_(config_freep) Config *config = load(
+                        "app: { kind = \"program\"; directory = \"/srv\";\n"
+                        "  command = [ \"uvicorn\", \"--fd\", \"%{fd:admin}\", \"100%% of %{app}-%{worker}\", \"\" ];\n"
+                        "  environment = { NGINX = \"%{fd:http};%{fd:admin};\"; }; };\n");
+        _cleanup_(command_freep) Command *c = make(config);
+
+        assert_string_equal(c->program, LIBEXECDIR "/muster-exec");
+        assert_arguments(c, expected);
+        assert_string_equal(variable(c, "NGINX"), "3;4;");
+        assert_string_equal(variable(c, "LISTEN_FDS"), "2");
+        assert_string_equal(variable(c, "LISTEN_FDNAMES"), "http:admin");
+        assert_string_equal(variable(c, "MUSTER_WORKER"), "3");
+        assert_null(variable(c, BOARD_ENV_FD));
+        assert_null(variable(c, "NODE_UNIQUE_ID"));
+        assert_null(variable(c, "NODE_APP_INSTANCE"));
+}
+
+/* A Node app has no sockets but its place in a cluster; its error pipe comes first. */
+static void test_node(void **state) {
+        static const char *const expected[] = { "web-3", "3", "/", "/usr/bin/node", "server.js", NULL };
+        CommandIdentity node = identity;
+        _cleanup_(config_freep) Config *config =
+                        load("app: { kind = \"node\"; command = [ \"/usr/bin/node\", \"server.js\" ]; };\n");
+
+        node.unique_id = 19;
+        node.instance = 2;
+        _cleanup_(command_freep) Command *c = make_as(config, &node);
+        assert_string_equal(c->program, LIBEXECDIR "/muster-exec");
+        assert_arguments(c, expected);
+        assert_string_equal(variable(c, "NODE_UNIQUE_ID"), "19");
+        assert_string_equal(variable(c, "NODE_APP_INSTANCE"), "2");
+        assert_null(variable(c, "LISTEN_FDS"));
+        assert_null(variable(c, "LISTEN_FDNAMES"));
+        assert_null(variable(c, BOARD_ENV_FD));
+        assert_null(variable(c, "NODE_OPTIONS"));
+}
+
+/* One that has no slot yet is called so. */
+static void test_spare(void **state) {
+        CommandIdentity spare = identity;
+        _cleanup_(config_freep) Config *config =
+                        load("app: { kind = \"node\"; command = [ \"node\", \"x\", \"%{worker}\" ]; };\n");
+
+        spare.slot = 0;
+        _cleanup_(command_freep) Command *c = make_as(config, &spare);
+        assert_string_equal(c->argv[1], "web-spare");
+        assert_string_equal(c->argv[6], "spare");
+        assert_string_equal(variable(c, "MUSTER_WORKER"), "spare");
+}
+
+/* A socket that is not there: only now can that be known. */
+static void test_unknown_socket(void **state) {
+        _cleanup_(config_freep) Config *
+                        word = load("app: { kind = \"program\";\n command = [ \"x\", \"%{fd:web}\" ]; };\n"),
+                       *value = load("app: { kind = \"program\"; command = [ \"x\" ];\n\n"
+                                     " environment = { FD = \"%{fd:web}\"; }; };\n");
+        _cleanup_free_ char *first = NULL, *second = NULL;
+        CommandIdentity none = identity;
+        char expected[256];
+        Command *c = NULL;
+
+        assert_int_equal(command_new(word, &identity, &c, &first), COMMAND_INVALID);
+        snprintf(expected, sizeof(expected),
+                        "%s:2: app.command: found \"%%{fd:web}\", expected the name of a socket, of which there are http:admin",
+                        word->path);
+        assert_string_equal(first, expected);
+        none.n_sockets = 0;
+        assert_int_equal(command_new(value, &none, &c, &second), COMMAND_INVALID);
+        snprintf(expected, sizeof(expected),
+                        "%s:3: app.environment: FD: found \"%%{fd:web}\", expected no %%{fd:NAME}: there is no socket",
+                        value->path);
+        assert_string_equal(second, expected);
+        assert_null(c);
+}
+
+/* The master's own environment, then the file's, then the configuration's, then the worker's identity. */
+static void test_precedence(void **state) {
+        char path[] = "/tmp/test-command-XXXXXX", text[256];
+        static const char variables[] = "A=file\nB=file\nC=%{worker}\nB=file again\n";
+        int fd = mkstemp(path);
+
+        assert_int_equal(write(fd, variables, strlen(variables)), strlen(variables));
+        close(fd);
+        snprintf(text, sizeof(text),
+                        "app: { environment_file = \"%s\"; environment = { B = \"%%{worker}\"; D = \"set\"; }; };",
+                        path);
+        _cleanup_(config_freep) Config *config = load(text);
+        unlink(path);
+        setenv("A", "master", 1);
+        setenv("D", "master", 1);
+        setenv("E", "master", 1);
+        setenv("NODE_UNIQUE_ID", "1", 1);
+        _cleanup_(command_freep) Command *c = make(config);
+        assert_string_equal(variable(c, "A"), "file");
+        assert_string_equal(variable(c, "B"), "3");
+        assert_string_equal(variable(c, "C"), "%{worker}");
+        assert_string_equal(variable(c, "D"), "set");
+        assert_string_equal(variable(c, "E"), "master");
+        assert_null(variable(c, "NODE_UNIQUE_ID"));
+}
+
+/* NODE_OPTIONS of whoever has set them stay, and ours comes behind them. */
+static void test_retire_on_uncaught(void **state) {
+        _cleanup_(config_freep) Config *config = load(
+                        "app: { kind = \"node\"; command = [ \"x\" ]; environment = { NODE_OPTIONS = \"--no-warnings\"; }; };\n"
+                        "workers: { retire_on_uncaught = true; };\n");
+        _cleanup_(command_freep) Command *c = make(config);
+
+        assert_string_equal(variable(c, "NODE_OPTIONS"),
+                        "--no-warnings --require=" LIBEXECDIR "/retire-on-uncaught.js");
+        setenv("MUSTER_LIBEXECDIR", "/a b\\\"c", 1);
+        c = command_free(c);
+        c = make(config);
+        unsetenv("MUSTER_LIBEXECDIR");
+        assert_string_equal(variable(c, "NODE_OPTIONS"),
+                        "--no-warnings \"--require=/a b\\\\\\\"c/retire-on-uncaught.js\"");
+}
+
 /* What systemd said to the master alone, or an outer muster to its worker, does not reach this worker. */
 static void test_private_variables(void **state) {
         static const char *const names[] = { "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID",
-                "MAINPID", "MANAGERPID" };
+                "MAINPID", "MANAGERPID", "NODE_CHANNEL_FD", "NODE_UNIQUE_ID",
+                "NODE_CHANNEL_SERIALIZATION_MODE", "NODE_CLUSTER_SCHED_POLICY", "MUSTER_CHANNEL_FD" };
         static const char *const replaced[] = { "MUSTER_APP", "MUSTER_WORKER", "MUSTER_GENERATION",
                 "LISTEN_FDS", "LISTEN_FDNAMES", BOARD_ENV_FD, BOARD_ENV_BELL_FD, BOARD_ENV_CELL };
         _cleanup_(config_freep) Config *config = load("");
@@ -125,7 +270,7 @@ static void test_private_variables(void **state) {
         for (size_t i = 0; i < ELEMENTSOF(replaced); i++)
                 setenv(replaced[i], "outer", 1);
         setenv("NOTIFY_SOCKET_OF_MINE", "kept", 1);
-        assert_int_equal(command_new(config, &identity, &c), 0);
+        c = make(config);
         for (size_t i = 0; i < ELEMENTSOF(names); i++) {
                 assert_null(variable(c, names[i]));
                 unsetenv(names[i]);
@@ -149,6 +294,12 @@ int main(void) {
                 cmocka_unit_test(test_arguments),
                 cmocka_unit_test(test_defaults),
                 cmocka_unit_test(test_environment),
+                cmocka_unit_test(test_program),
+                cmocka_unit_test(test_node),
+                cmocka_unit_test(test_spare),
+                cmocka_unit_test(test_unknown_socket),
+                cmocka_unit_test(test_precedence),
+                cmocka_unit_test(test_retire_on_uncaught),
                 cmocka_unit_test(test_private_variables),
                 cmocka_unit_test(test_half_built),
         };
