@@ -273,6 +273,22 @@ bool json_span_is(JsonSpan value, const char *s) {
         return value.p && value.n == n + 2 && value.p[0] == '"' && memcmp(value.p + 1, s, n) == 0;
 }
 
+bool json_span_to_integer(JsonSpan value, int64_t min, int64_t max, int64_t *ret) {
+        bool negative = value.n > 0 && value.p[0] == '-';
+        int64_t v = 0;
+
+        for (size_t i = negative; i < value.n; i++) {
+                if (value.p[i] < '0' || value.p[i] > '9' || v > (INT64_MAX - 9) / 10)
+                        return false;
+                v = v * 10 + (value.p[i] - '0');
+        }
+        v = negative ? -v : v;
+        if (value.n <= (size_t) negative || v < min || v > max)
+                return false;
+        *ret = v;
+        return true;
+}
+
 static char unescape(const char **p) {
         static const char from[] = "bfnrt", to[] = "\b\f\n\r\t";
         char c = *(*p)++;

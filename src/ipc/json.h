@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 
 /* Nesting beyond this is refused. */
@@ -36,6 +37,9 @@ int json_scan_frame(const char *text, size_t n, JsonMember *members, size_t n_me
 
 /* Whether the value is the string @s, written without escapes. */
 bool json_span_is(JsonSpan value, const char *s);
+
+/* Whether the value is a whole number from @min to @max, written as JSON.stringify() writes one. */
+bool json_span_to_integer(JsonSpan value, int64_t min, int64_t max, int64_t *ret);
 
 /* Copies a string value into @buf as far as it fits, without escapes: they become what they stand for, or
  * '?' where that is not ASCII. Returns false, with an empty text, when the value is no string. For texts

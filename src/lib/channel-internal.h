@@ -125,7 +125,7 @@ int channel_send_line(muster_channel *c, const char *line);
 /* Sends what waits, as far as it goes. Calls no handler. */
 void channel_flush(muster_channel *c);
 
-/* An acknowledgement has come: 0 or -EREMOTEIO. False: for nothing. */
+/* An acknowledgement has come: 0 or -EREMOTEIO. False: nobody has waited for it. */
 bool channel_acknowledge(muster_channel *c, int error);
 
 /* All that waits, for whatever, has failed. */

@@ -19,6 +19,7 @@
 
 #include "basic/fd.h"
 #include "basic/macro.h"
+#include "lib/assert-return.h"
 
 /* A line has one descriptor. Room for a second shows that there were more; the kernel closes the rest. */
 #define DESCRIPTORS_MAX 2
@@ -213,4 +214,15 @@ void channel_receive_rest(muster_channel *c) {
                 if (c->state == CHANNEL_ENDED || channel_is_dropped(c))
                         break;
         muster_channel_unref(c);
+}
+
+_public_ int muster_channel_receive_pending(muster_channel *channel) {
+        muster_assert_return(channel, -EINVAL);
+
+        if (!channel->has_handlers || !channel->event)
+                return -EINVAL;
+        if (channel->state == CHANNEL_ENDED)
+                return -EPIPE;
+        channel_receive_rest(channel);
+        return 0;
 }

@@ -76,6 +76,7 @@ bool channel_acknowledge(muster_channel *c, int error) {
                 return false;
 
         Outgoing *o = list_entry(c->unacked.next, Outgoing, node);
+        bool waited_for = error == 0 || o->handler || !(c->flags & MUSTER_CHANNEL_INTERNAL);
         c->n_unacked--;
         o->error = error;
         if (o->handler)
@@ -83,7 +84,7 @@ bool channel_acknowledge(muster_channel *c, int error) {
         else
                 outgoing_free(o);
         channel_flush(c); /* one that waited for its turn, or in vain for a place in the kernel */
-        return true;
+        return waited_for;
 }
 
 static void fail_all(List *list, List *finished, int error) {

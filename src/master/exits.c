@@ -67,13 +67,15 @@ ExitCause exit_cause_of(const Worker *w) {
                 [WORKER_KILL_STOP_TIMEOUT] = EXIT_STOP_TIMEOUT,
                 [WORKER_KILL_WATCHDOG] = EXIT_WATCHDOG,
                 [WORKER_KILL_ABANDONED] = EXIT_ABANDONED,
+                [WORKER_KILL_UNFIT] = EXIT_FAILURE_STATUS,
         };
 
         if (w->kill != WORKER_KILL_NONE)
                 return by_kill[w->kill];
         if (w->out_of_memory)
                 return EXIT_OUT_OF_MEMORY;
-        if (ended_as_told(w))
+        if (ended_as_told(w) ||
+                        (w->retired && w->leave == WORKER_LEAVES_BY_REQUEST && w->exit_code == CLD_EXITED))
                 return cause_of_told(w);
         if (w->exit_code != CLD_EXITED)
                 return EXIT_CRASHED;

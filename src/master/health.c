@@ -54,9 +54,10 @@ void health_worker_hangs(Manager *m, Worker *w) {
         }
 }
 
-/* Of one that has never beaten nothing is asked: it is no native worker, or it has no loop of ours. */
+/* Of one that has never beaten nothing is asked: it is neither a native worker nor a Node app, or it has no
+ * loop of ours. */
 static bool heart_has_stopped(Worker *w, uint64_t now_usec, bool late) {
-        uint64_t beats = board_cell_get_beats(w->cell);
+        uint64_t beats = w->cluster ? cluster_worker_get_heard(w->cluster) : board_cell_get_beats(w->cell);
 
         if (beats == 0)
                 return false;

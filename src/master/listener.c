@@ -4,14 +4,13 @@
 #include "master/listener.h"
 
 #include <errno.h>
-#include <netinet/in.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "basic/fd.h"
 #include "basic/text.h"
 #include "master/activation.h"
+#include "master/bind.h"
 
 /* Leaves the text for the user and returns the outcome. */
 #define invalid(ret_error, ...) text_outcome(LISTENERS_INVALID, ret_error, __VA_ARGS__)
@@ -35,8 +34,9 @@ void listeners_done(Listeners *l) {
         *l = (Listeners){ .n = 0 };
 }
 
-/* What a descriptor is, in words, when it is not what we need. NULL: a listening stream socket. */
-static const char *what_is_wrong(int fd) {
+/* What a descriptor is, in words, when it is not what we need. NULL: a listening stream socket, or a
+ * datagram socket where that is of use. */
+static const char *what_is_wrong(int fd, bool datagram) {
         union {
                 struct sockaddr any;
                 struct sockaddr_storage storage;
@@ -46,6 +46,8 @@ static const char *what_is_wrong(int fd) {
 
         if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0)
                 return errno == ENOTSOCK ? "something that is no socket" : "no open descriptor";
+        if (type == SOCK_DGRAM && datagram)
+                return NULL;
         if (type == SOCK_DGRAM)
                 return "a datagram socket (ListenDatagram=)";
         if (type != SOCK_STREAM)
@@ -59,8 +61,9 @@ static const char *what_is_wrong(int fd) {
         return NULL;
 }
 
-static int adopt(Listener *l, int fd, const char *name, char **ret_error) {
-        const char *wrong = what_is_wrong(fd);
+static int adopt(Listener *l, int fd, const char *name, bool datagram, char **ret_error) {
+        const char *wrong = what_is_wrong(fd, datagram);
+        socklen_t size = sizeof(l->type);
         int r;
 
         if (wrong)
@@ -68,7 +71,9 @@ static int adopt(Listener *l, int fd, const char *name, char **ret_error) {
                                 "descriptor %d (\"%s\"): found %s, expected a listening stream socket (ListenStream=, Accept=no)",
                                 fd, name, wrong);
 
-        r = address_of_socket(fd, &l->address);
+        r = getsockopt(fd, SOL_SOCKET, SO_TYPE, &l->type, &size) < 0 ? -errno : 0;
+        if (r >= 0)
+                r = address_of_socket(fd, &l->address);
         if (r >= 0)
                 r = fd_set_nonblock(fd,
                                 true); /* several workers race for one connection: the loser must not hang */
@@ -84,7 +89,7 @@ static int adopt(Listener *l, int fd, const char *name, char **ret_error) {
 }
 
 /* Leaves l->n at 0 when systemd passed none. */
-static int open_from_systemd(Listeners *l, char **ret_error) {
+static int open_from_systemd(Listeners *l, bool datagram, char **ret_error) {
         _cleanup_(activation_names_freep) char **names = NULL;
         int r;
 
@@ -106,62 +111,10 @@ static int open_from_systemd(Listeners *l, char **ret_error) {
                 Listener *item = l->items + l->n++;
 
                 item->fd = -EBADF;
-                r = adopt(item, ACTIVATION_FIRST_FD + i, names[i], ret_error);
+                r = adopt(item, ACTIVATION_FIRST_FD + i, names[i], datagram, ret_error);
                 if (r != 0)
                         return r;
         }
-        return 0;
-}
-
-/* Somebody's socket file is in the way. If nobody answers behind it, it is a leftover of a process that was
- * killed. */
-static int unlink_stale(const Address *a) {
-        _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        struct stat st;
-
-        if (fd < 0)
-                return -errno;
-        if (lstat(a->sockaddr.un.sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
-                return -EADDRINUSE;
-        if (connect(fd, &a->sockaddr.any, a->size) >= 0 || errno != ECONNREFUSED)
-                return -EADDRINUSE;
-        return unlink(a->sockaddr.un.sun_path) < 0 ? -errno : 0;
-}
-
-static int bind_socket(int fd, const Address *a) {
-        static const int one = 1, zero = 0;
-        int r;
-
-        if (a->sockaddr.any.sa_family != AF_UNIX &&
-                        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0)
-                return -errno;
-        if (a->wildcard && a->sockaddr.any.sa_family == AF_INET6 &&
-                        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof(zero)) < 0)
-                return -errno;
-        if (bind(fd, &a->sockaddr.any, a->size) >= 0)
-                return 0;
-        if (errno != EADDRINUSE || a->sockaddr.any.sa_family != AF_UNIX)
-                return -errno;
-
-        r = unlink_stale(a);
-        if (r < 0)
-                return r;
-        return bind(fd, &a->sockaddr.any, a->size) < 0 ? -errno : 0;
-}
-
-static int listen_on(const Address *a, int *ret_fd) {
-        _cleanup_close_ int fd =
-                        socket(a->sockaddr.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        int r;
-
-        if (fd < 0)
-                return -errno;
-        r = bind_socket(fd, a);
-        if (r < 0)
-                return r;
-        if (listen(fd, SOMAXCONN) < 0) /* the kernel cuts it to net.core.somaxconn */
-                return -errno;
-        *ret_fd = TAKE_FD(fd);
         return 0;
 }
 
@@ -171,19 +124,21 @@ static int bind_one(Listener *l, const ListenConfig *lc, const Config *c, char *
 
         r = address_parse(lc->address, &a);
         assert(r == 0); /* config_load() saw to it */
+        BindOptions options = { .type = SOCK_STREAM, .dual_stack = a.wildcard };
 
-        r = listen_on(&a, &l->fd);
+        r = bind_address(&a, &options, &l->fd);
         if (r == -EAFNOSUPPORT && a.wildcard) { /* a kernel without IPv6 */
                 char any[ADDRESS_STRING_MAX];
 
                 snprintf(any, sizeof(any), "0.0.0.0:%s", lc->address);
                 (void) address_parse(any, &a);
-                r = listen_on(&a, &l->fd);
+                r = bind_address(&a, &options, &l->fd);
         }
         if (r < 0)
                 return invalid(ret_error, "%s:%u: listen.address: cannot listen on \"%s\" for \"%s\": %s",
                                 c->path, lc->line, lc->address, lc->name, strerror(-r));
 
+        l->type = SOCK_STREAM;
         l->name = strdup(lc->name);
         if (a.sockaddr.any.sa_family == AF_UNIX)
                 l->unlink_path = strdup(lc->address);
@@ -266,7 +221,7 @@ int listeners_open(Listeners *l, const Config *config, char **ret_error) {
         int r;
 
         *l = (Listeners){ .n = 0 };
-        r = open_from_systemd(l, ret_error);
+        r = open_from_systemd(l, config->app_kind != APP_STATIC, ret_error);
         l->from_systemd = l->n > 0;
         if (r == 0 && !l->from_systemd)
                 r = open_from_config(l, config, ret_error);

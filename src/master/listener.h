@@ -14,6 +14,7 @@ typedef struct Listener {
         int fd;
         char *name; /* FileDescriptorName= or listen.name */
         Address address;
+        int type;          /* SOCK_STREAM, or SOCK_DGRAM for kinds that know what to do with it */
         char *unlink_path; /* NULL unless we bound a path ourselves */
 } Listener;
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* The inside of the manager, which is in five parts: manager.c is the life of the master and its event
- * sources; slot.c keeps the places filled; reload.c brings up a new generation; health.c looks after what
- * nobody tells; status.c says how it all is. */
+/* The inside of the manager, which is in six parts: manager.c is the life of the master and its event
+ * sources; slot.c keeps the places filled, with what spare.c holds ready; reload.c brings up a new
+ * generation; health.c looks after what nobody tells; status.c says how it all is. */
 
 #include <systemd/sd-event.h>
 
@@ -63,9 +63,14 @@ struct Manager {
         List reload_queue;   /* and for the one after it */
         bool reload_again;   /* there is to be one after it */
 
+        /* Those that have loaded the app and wait for a place: workers of slot 0. */
+        Restart spare_restart;
+        sd_event_source *spare_retry; /* the next attempt, when there is a pause before it */
+        unsigned n_started;           /* workers, ever */
+
         Listeners listeners;
         Board board;
-        WorkerEnvironment environment; /* with what is owned here: notify, cgroups */
+        WorkerEnvironment environment; /* with what is owned here: notify, cgroups, cluster */
 
         sd_event *event;
         sd_event_source *bell;
@@ -86,8 +91,9 @@ struct Manager {
 
 void manager_set_state(Manager *m, ManagerState to);
 
-/* Starts a worker for the slot. Returns 0, or a negative errno, logged, with the reason in m->failure. */
-int manager_start_worker(Manager *m, const Slot *s, const Config *config, uint64_t generation, Worker **ret);
+/* Starts a worker for the slot, or for none yet (0). Returns 0, or a negative errno, logged, with the reason
+ * in m->failure. */
+int manager_start_worker(Manager *m, unsigned slot, const Config *config, uint64_t generation, Worker **ret);
 
 /* Makes the slots 1 … @n; those that are there stay. Returns 0 or -ENOMEM. */
 int manager_add_slots(Manager *m, unsigned n);
@@ -106,6 +112,21 @@ void manager_config_changed(Manager *m);
 
 /* How many workers the configuration wants. */
 unsigned manager_wanted_workers(const Config *c);
+
+/* spare.c */
+
+/* Starts the spares that are missing, when the app is well otherwise, and ends those that are too many or
+ * too old. */
+void spares_keep(Manager *m);
+
+/* One that waits, in the slot from now on; NULL: there is none. */
+Worker *spares_take(Manager *m, unsigned slot);
+
+/* @w, a spare, has ended. */
+void spares_lost(Manager *m, const Worker *w);
+
+/* All of them end. */
+void spares_end(Manager *m);
 
 /* reload.c */
 

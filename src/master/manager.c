@@ -104,6 +104,8 @@ static void warn_of_idle_exit(const Manager *m) {
 
 void manager_config_changed(Manager *m) {
         warn_of_idle_exit(m);
+        cluster_set_balance(m->environment.cluster, m->config->workers_balance,
+                        m->config->workers_proxy_protocol);
         m->tick_usec = tick_interval_usec(m);
         int r = tick_set(m);
         if (r < 0)
@@ -167,30 +169,68 @@ static int manager_take_cell(Manager *m, unsigned *ret) {
         return -ENOSPC;
 }
 
-int manager_start_worker(
-                Manager *m, const Slot *s, const Config *config, uint64_t generation, Worker **ret) {
+static bool instance_is_used(const Manager *m, unsigned instance, uint64_t generation) {
+        list_foreach (node, &m->workers) {
+                const Worker *w = list_entry(node, Worker, node);
+
+                if (w->instance == instance && w->generation == generation && w->leave == WORKER_STAYS &&
+                                w->state != WORKER_RETIRING && w->state != WORKER_EXITED)
+                        return true;
+        }
+        return false;
+}
+
+/* That of its slot, as a rule; a spare has the one that nobody else of its generation has. */
+static unsigned choose_instance(const Manager *m, unsigned slot, uint64_t generation) {
+        unsigned instance = slot > 0 ? slot - 1 : 0;
+
+        if (slot > 0 && !instance_is_used(m, instance, generation))
+                return instance;
+        for (instance = 0; instance_is_used(m, instance, generation); instance++)
+                ;
+        return instance;
+}
+
+static int start_worker(
+                Manager *m, WorkerPlace *place, const Config *config, Worker **ret, char **ret_error) {
         Worker *w = NULL;
-        unsigned cell;
         int r;
 
-        r = manager_take_cell(m, &cell);
-        if (r >= 0) {
-                r = worker_start(&m->environment, config, s->id, generation, cell, &w);
-                if (r >= 0 && m->event) /* else manager_open_loop() does it */
-                        r = worker_watch(w);
-                if (r < 0) {
-                        w = worker_free(w);
-                        m->cell_used[cell] = false;
-                }
-        }
-        if (r < 0) {
-                snprintf(m->failure, sizeof(m->failure), "worker %u cannot be started: %s", s->id,
-                                strerror(-r));
-                return log_error_errno(r, "Failed to start worker %u: %m", s->id);
+        r = manager_take_cell(m, &place->cell_index);
+        if (r < 0)
+                return r;
+        r = worker_start(&m->environment, config, place, &w, ret_error);
+        if (r == 0 && m->event) /* else manager_open_loop() does it */
+                r = worker_watch(w);
+        if (r != 0) {
+                worker_free(w);
+                m->cell_used[place->cell_index] = false;
+                return r;
         }
         list_append(&m->workers, &w->node);
         *ret = w;
         return 0;
+}
+
+int manager_start_worker(
+                Manager *m, unsigned slot, const Config *config, uint64_t generation, Worker **ret) {
+        WorkerPlace place = {
+                .slot = slot,
+                .number = ++m->n_started,
+                .instance = choose_instance(m, slot, generation),
+                .generation = generation,
+        };
+        _cleanup_free_ char *error = NULL;
+        int r;
+
+        r = start_worker(m, &place, config, ret, &error);
+        if (r == 0)
+                return 0;
+        snprintf(m->failure, sizeof(m->failure), "worker %u cannot be started: %s", slot,
+                        r == WORKER_INVALID && error ? error : strerror(r < 0 ? -r : ENOMEM));
+        log_error("Failed to start worker %u: %s", slot,
+                        r == WORKER_INVALID && error ? error : strerror(r < 0 ? -r : ENOMEM));
+        return r < 0 ? r : -EINVAL;
 }
 
 /* All workers of the first generation are ready. */
@@ -202,6 +242,7 @@ static void manager_started(Manager *m) {
         memory_trim();
         if (m->reload_again)
                 reload_request(m);
+        spares_keep(m);
 }
 
 /* What went wrong with a worker is over when all are ready. */
@@ -229,7 +270,18 @@ static void on_worker_ready(Worker *w, void *userdata) {
                 manager_started(m);
         else
                 manager_forget_failure(m);
+        spares_keep(m);
         status_notify(m, "");
+}
+
+static void on_worker_waits(Worker *w, void *userdata) {
+        Manager *m = userdata;
+
+        log_event(LOG_INFO, (.worker_pid = w->pid, .generation = w->generation),
+                        "A spare worker (pid %d) has loaded the app and waits.", w->pid);
+        for (unsigned i = 0; i < m->n_wanted && i < m->n_slots && m->state != MANAGER_STOPPING; i++)
+                if (!m->slots[i]->retry) /* else it is to have its pause */
+                        slot_fill(m->slots[i]);
 }
 
 /* A worker is not its slot's any more, or may not be. @why: in words, what it did. */
@@ -338,6 +390,8 @@ static void on_worker_exit(Worker *w, void *userdata) {
         m->cell_used[w->cell_index] = false;
         orphans_worker_ended(m->orphans, w);
         lose_worker(m, w, /* was_ready= */ false, record->reason);
+        if (w->slot == 0)
+                spares_lost(m, w);
         worker_free(w);
         status_notify(m, "");
         manager_check_finished(m);
@@ -356,6 +410,8 @@ static void manager_retire_all(Manager *m) {
 
         for (unsigned i = 0; i < m->n_slots; i++)
                 slot_retire(m->slots[i]);
+        spares_end(m);
+        cluster_stop(m->environment.cluster);
         list_foreach (node, &m->workers) {
                 const Worker *w = list_entry(node, Worker, node);
 
@@ -479,6 +535,8 @@ Manager *manager_free(Manager *m) {
                 return NULL;
         list_foreach_safe (node, &m->workers)
                 worker_free(list_entry(node, Worker, node));
+        cluster_free(m->environment.cluster);
+        sd_event_source_disable_unref(m->spare_retry);
         for (unsigned i = 0; i < m->n_slots; i++)
                 slot_free(m->slots[i]);
         free(m->slots);
@@ -512,6 +570,7 @@ static int manager_prepare(Manager *m) {
                 .board = &m->board,
                 .handlers = {
                         .ready = on_worker_ready,
+                        .waits = on_worker_waits,
                         .leaves = on_worker_leaves,
                         .stops = on_worker_stops,
                         .hangs = on_worker_hangs,
@@ -549,6 +608,9 @@ int manager_new(const char *app, Config *config, Listeners *listeners, Manager *
         m->config = config;
         m->listeners = *listeners;
         *listeners = (Listeners){ .n = 0 };
+        r = cluster_new(&m->listeners, &m->environment.cluster);
+        if (r < 0)
+                return log_oom();
         r = commands_init(m);
         if (r < 0)
                 return log_error_errno(r, "Failed to take the control socket: %m");
@@ -564,6 +626,7 @@ static int manager_open_loop(Manager *m) {
         if (r < 0)
                 return r;
         m->environment.event = m->event;
+        cluster_attach(m->environment.cluster, m->event);
         list_foreach (node, &m->workers) {
                 r = worker_watch(list_entry(node, Worker, node));
                 if (r < 0)
@@ -623,8 +686,8 @@ int manager_run(Manager *m) {
         warn_of_idle_exit(m);
         manager_add_extras(m);
         /* One worker before everything else, and the CPUs for it alone: a client is waiting. */
-        first = manager_start_worker(m, m->slots[0], m->config, m->generation, &m->slots[0]->current);
-        if (first >= 0)
+        first = manager_start_worker(m, 1, m->config, m->generation, &m->slots[0]->current);
+        if (first >= 0 && m->config->app_kind == APP_STATIC)
                 board_bell_wait(&m->board, FIRST_WORKER_MSEC);
         manager_settle_cgroups(m); /* before that worker is watched, its memory too */
         r = manager_open_loop(m);

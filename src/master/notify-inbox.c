@@ -352,6 +352,10 @@ const char *notify_inbox_get_path(const NotifyInbox *i) {
         return i->path;
 }
 
+void notify_inbox_set_slot(NotifyInbox *i, unsigned slot) {
+        i->slot = slot;
+}
+
 int notify_inbox_attach(NotifyInbox *i, sd_event *event, notify_inbox_handler_t handler, void *userdata) {
         int r;
 

@@ -31,6 +31,9 @@ int notify_inbox_new(NotifyDirectory *d, unsigned slot, NotifyInbox **ret);
 /* The worker's $NOTIFY_SOCKET: an absolute path. */
 const char *notify_inbox_get_path(const NotifyInbox *i);
 
+/* It is another slot's from now on, for what is logged. */
+void notify_inbox_set_slot(NotifyInbox *i, unsigned slot);
+
 /* Hands out what came and what comes, from the loop. Once. Returns 0 or a negative errno. */
 int notify_inbox_attach(NotifyInbox *i, sd_event *event, notify_inbox_handler_t handler, void *userdata);
 

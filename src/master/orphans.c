@@ -54,7 +54,7 @@ typedef struct Orphan {
         pid_t pid;
         OrphanState state;
         uint64_t seen_usec;
-        WorkerId owner; /* slot 0: not known */
+        WorkerId owner; /* started_usec 0: not known */
 } Orphan;
 
 struct Orphans {
@@ -239,7 +239,7 @@ static bool any_lives(const Orphans *o) {
 static bool owner_lives(const Orphans *o, const WorkerId *id) {
         list_foreach (node, o->workers) {
                 const Worker *w = list_entry(node, Worker, node);
-                if (w->slot == id->slot && w->started_usec == id->started_usec)
+                if (w->id.slot == id->slot && w->id.started_usec == id->started_usec)
                         return w->state != WORKER_EXITED;
         }
         return false;
@@ -270,7 +270,7 @@ static void log_killed(Orphans *o, const Orphan *p) {
         if (f && fgets(name, sizeof(name), f))
                 name[strcspn(name, "\n")] = '\0';
         text_make_printable(name);
-        if (p->owner.slot > 0)
+        if (p->owner.started_usec > 0)
                 log_event(LOG_NOTICE, (.message_id = MESSAGE_ID_LEFT_BEHIND, .worker = p->owner.slot),
                                 "Worker %u left process %d (%s) behind; killed.", p->owner.slot, p->pid,
                                 name);
@@ -299,13 +299,13 @@ static bool orphan_look(Orphans *o, Orphan *p, uint64_t now_usec) {
 
         if (p->state != ORPHAN_LEFT)
                 return false;
-        if (p->owner.slot == 0 && !find_group(o, p->pid, &p->owner))
+        if (p->owner.started_usec == 0 && !find_group(o, p->pid, &p->owner))
                 (void) orphans_read_owner(p->pid, o->master, &p->owner);
-        if (p->owner.slot > 0 && owner_lives(o, &p->owner))
+        if (p->owner.started_usec > 0 && owner_lives(o, &p->owner))
                 return false;
-        if (p->owner.slot == 0 && o->has_strangers)
+        if (p->owner.started_usec == 0 && o->has_strangers)
                 return false;
-        if (p->owner.slot == 0 && young && any_lives(o))
+        if (p->owner.started_usec == 0 && young && any_lives(o))
                 return true;
         orphan_kill(o, p);
         return false;

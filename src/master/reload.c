@@ -40,6 +40,7 @@ static void reload_finished(Manager *m, const char *code, const char *text) {
         manager_set_state(m, MANAGER_RUNNING);
         status_notify(m, "READY=1");
         memory_trim();
+        spares_keep(m);
         if (m->reload_again)
                 reload_request(m);
 }
@@ -62,6 +63,7 @@ static void reload_commit(Manager *m) {
                         "Generation %" PRIu64 " serves with %u worker%s.", m->generation, n,
                         n == 1 ? "" : "s");
         manager_config_changed(m);
+        m->spare_restart = (Restart){ .early_deaths = 0 };
         snprintf(result, sizeof(result), "{\"generation\":%" PRIu64 ",\"workers\":%u}", m->generation, n);
         reload_finished(m, NULL, result);
 }
@@ -125,7 +127,7 @@ static void reload_start_worker(Manager *m) {
 
         notify_extend_timeout(m->next_config->workers_start_timeout_usec + m->reload.soak_usec +
                               TIMEOUT_MARGIN_USEC);
-        if (manager_start_worker(m, s, m->next_config, m->next_generation, &s->incoming) >= 0)
+        if (manager_start_worker(m, s->id, m->next_config, m->next_generation, &s->incoming) >= 0)
                 reload_worker_started(&m->reload);
         else
                 reload_failed(&m->reload);

@@ -28,7 +28,7 @@ Slot *slot_free(Slot *s) {
         return NULL;
 }
 
-static RestartPolicy policy_of(const Config *c) {
+RestartPolicy slot_restart_policy(const Config *c) {
         return (RestartPolicy){
                 .backoff_min_usec = c->restart_backoff_min_usec,
                 .backoff_max_usec = c->restart_backoff_max_usec,
@@ -76,7 +76,7 @@ static void log_pause(const Slot *s, bool was_failing, uint64_t delay_usec) {
 /* Fills the slot now or after the pause that its history asks for. */
 static void slot_refill(Slot *s, uint64_t lived_usec) {
         Manager *m = s->manager;
-        RestartPolicy policy = policy_of(m->config);
+        RestartPolicy policy = slot_restart_policy(m->config);
         bool was_failing = s->restart.failing;
         uint64_t delay = restart_after_death(&s->restart, &policy, clock_now_usec(), lived_usec);
 
@@ -103,7 +103,12 @@ void slot_fill(Slot *s) {
 
         if (m->state == MANAGER_STOPPING || !gap)
                 return;
-        if (manager_start_worker(m, s, m->config, m->generation, gap) >= 0)
+        Worker *spare = spares_take(m, s->id);
+        if (spare) {
+                *gap = spare;
+                return;
+        }
+        if (manager_start_worker(m, s->id, m->config, m->generation, gap) >= 0)
                 return;
 
         if (m->state == MANAGER_STARTING)

@@ -27,6 +27,9 @@ typedef struct Slot {
         uint64_t retry_usec;
 } Slot;
 
+/* What the configuration says of pauses. */
+RestartPolicy slot_restart_policy(const Config *c);
+
 Slot *slot_new(Manager *m, unsigned id);
 
 /* Its workers stay with the manager. */

@@ -161,13 +161,14 @@ static void write_process(const Worker *w, uint64_t now_usec, FILE *f) {
                 [WORKER_EXITED] = "exited",
         };
         bool leaving = w->state == WORKER_READY && w->leave != WORKER_STAYS;
+        const char *state = leaving ? "leaving" : w->waits ? "spare" : states[w->state];
         uint64_t memory, cpu;
 
         fprintf(f,
                         "{\"slot\":%u,\"pid\":%d,\"state\":\"%s\",\"generation\":%" PRIu64
                         ",\"uptime_usec\":%" PRIu64 ",\"connections\":%" PRIu64 ",\"requests\":%" PRIu64,
-                        w->slot, w->pid, leaving ? "leaving" : states[w->state], w->generation,
-                        now_usec - w->started_usec, connections_of(w), requests_of(w));
+                        w->slot, w->pid, state, w->generation, now_usec - w->started_usec, connections_of(w),
+                        requests_of(w));
         fputs(",\"memory_bytes\":", f);
         if (usage_memory(w->pid, &memory) >= 0)
                 fprintf(f, "%" PRIu64, memory);

@@ -74,6 +74,57 @@ static void log_closed(const Worker *w, const char *why) {
                         "Closed the channel of worker %u (pid %d): %s.", w->slot, w->pid, why);
 }
 
+/* process.send('ready'), as PM2's wait_ready has it. */
+static bool is_ready_word(const char *json, size_t n) {
+        return json_span_is((JsonSpan){ json, n }, "ready");
+}
+
+static void refuse_channel(Worker *w, muster_channel *channel, const char *why) {
+        if (muster_channel_disconnect(channel) < 0)
+                return;
+        log_closed(w, why);
+        if (w->cluster)
+                worker_channel_lost(w);
+}
+
+static void on_cluster_news(Worker *w, ClusterNews news) {
+        switch (news) {
+        case CLUSTER_IS_LISTENING:
+                if (!w->wait_ready)
+                        tell_ready(w);
+                break;
+        case CLUSTER_IS_HELD:
+                worker_set_waiting(w);
+                break;
+        case CLUSTER_LEAVES:
+                tell_stops(w);
+                break;
+        case CLUSTER_NO_SCRIPT:
+                worker_unfit(w, "Node was started without the path of a script (node -e, a pipe), with which its cluster does not work");
+                break;
+        case CLUSTER_WATCHED:
+                worker_unfit(w, "\"node --watch\" has taken the app's channel for itself; start the app without it");
+                break;
+        case CLUSTER_NO_NEWS:
+                break;
+        }
+}
+
+/* What Node itself says. Returns whether that was it. */
+static bool receive_for_cluster(Worker *w, muster_channel *channel, const char *json, size_t n) {
+        ClusterNews news;
+        int r;
+
+        r = cluster_worker_receive(w->cluster, json, n, &news);
+        if (r == CLUSTER_NOT_OURS)
+                return false;
+        if (r < 0)
+                refuse_channel(w, channel, "found a message of Node's cluster that makes no sense");
+        else
+                on_cluster_news(w, news);
+        return true;
+}
+
 static void on_message(muster_channel *channel, muster_message *message, void *userdata) {
         enum { CMD, ACT, REASON, TEXT };
         JsonMember m[] = { [CMD] = { .name = "cmd" },
@@ -86,16 +137,18 @@ static void on_message(muster_channel *channel, muster_message *message, void *u
 
         const char *json = muster_message_get_json(message, &n);
         if (is_flooding(w, n)) {
-                if (muster_channel_disconnect(channel) >= 0)
-                        log_closed(w, "found more than 16M in a second");
+                refuse_channel(w, channel, "found more than 16M in a second");
                 return;
         }
+        if (w->cluster && receive_for_cluster(w, channel, json, n))
+                return;
         (void) json_scan(json, n, m, ELEMENTSOF(m)); /* the channel has done so before */
         bool ours = json_span_is(m[CMD].value, "MUSTER");
         if (json_span_is(m[ACT].value, "suicide") || (ours && json_span_is(m[ACT].value, "retire"))) {
                 (void) json_span_to_text(m[REASON].value, text, sizeof(text));
                 worker_leave(w, WORKER_LEAVES_BY_REQUEST, text);
-        } else if (ours && json_span_is(m[ACT].value, "ready"))
+        } else if ((ours && json_span_is(m[ACT].value, "ready")) ||
+                        (w->wait_ready && is_ready_word(json, n)))
                 tell_ready(w);
         else if (ours && json_span_is(m[ACT].value, "status")) {
                 (void) json_span_to_text(m[TEXT].value, text, sizeof(text));
@@ -108,8 +161,10 @@ static void on_message(muster_channel *channel, muster_message *message, void *u
 /* Closed by the worker, as a program may that has no use for it, or broken by it: it is not heard any more,
  * and goes on serving. */
 static void on_disconnected(muster_channel *channel, int error, void *userdata) {
-        const Worker *w = userdata;
+        Worker *w = userdata;
 
+        if (w->cluster)
+                worker_channel_lost(w);
         if (error < 0)
                 log_closed(w, error == -EBADMSG      ? "found something that is no JSON line"
                                 : error == -EMSGSIZE ? "found a message longer than 256K"
@@ -184,11 +239,17 @@ int worker_messages_attach(Worker *w) {
                 if (r < 0)
                         return r;
         }
+        if (w->cluster)
+                cluster_worker_attach(w->cluster, muster_child_get_channel(w->child));
         return muster_channel_set_handlers(muster_child_get_channel(w->child), &handlers, w);
 }
 
 /* One that cannot be sent, because nobody reads, is the answer too. */
 void worker_probe(Worker *w) {
+        if (w->cluster) {
+                cluster_worker_ping(w->cluster);
+                return;
+        }
         (void) muster_channel_send(muster_child_get_channel(w->child),
                         "{\"cmd\":\"MUSTER\",\"act\":\"probe\"}", -1, NULL, NULL);
 }

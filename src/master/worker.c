@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,11 +20,22 @@
 #include "basic/parse.h"
 #include "basic/text.h"
 #include "master/command.h"
+#include "master/shell.h"
 #include "master/worker-messages.h"
 #include "muster/process.h"
 
 /* From SIGABRT to SIGKILL: time to write a core dump. */
 #define ABORT_TIMEOUT_USEC (5 * USEC_PER_SEC)
+
+/* The last part of a Node app's stop time-out, after the stop signal: for one whose connections do not end
+ * by themselves. */
+#define TERMINATE_USEC (5 * USEC_PER_SEC)
+
+/* How long a Node app that has disconnected may take to end by itself, before it gets the stop signal. */
+#define DISCONNECTED_USEC (250 * USEC_PER_MSEC)
+
+/* The same for one that has lost its channel unasked. */
+#define LOST_CHANNEL_USEC (1 * USEC_PER_SEC)
 
 /* Row: from; bits: to. EXITED is final: the slot gets a new worker. */
 static const uint8_t worker_edges[_WORKER_STATE_MAX] = {
@@ -52,7 +64,9 @@ Worker *worker_free(Worker *w) {
                 return NULL;
         list_remove(&w->node);
         sd_event_source_disable_unref(w->deadline);
+        cluster_worker_free(w->cluster);
         muster_child_unref(w->child);
+        safe_close(w->error_fd);
         notify_inbox_free(w->inbox);
         cgroup_free(w->cgroup);
         free(w);
@@ -81,22 +95,46 @@ static void log_killing(const Worker *w) {
                         duration_to_string(starting ? w->start_timeout_usec : w->stop_timeout_usec, buf));
 }
 
-static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
-        Worker *w = userdata;
-        bool starting = w->state == WORKER_STARTING;
+static uint64_t terminate_timeout_usec(const Worker *w) {
+        return MIN(w->stop_timeout_usec / 4, TERMINATE_USEC);
+}
 
+/* A Node app that was told by its channel has not ended: its connections stay, or something else keeps it.
+ */
+static void worker_terminate(Worker *w) {
+        w->terminated = true;
+        (void) muster_child_kill(w->child, w->stop_signal);
+        worker_set_deadline(w, terminate_timeout_usec(w));
+}
+
+static void start_is_over(Worker *w) {
         /* It has spoken in time and the bell is on its way: it is the master who was late (stopped, swapped
          * out). */
-        if (starting && worker_has_spoken(w)) {
+        if (worker_has_spoken(w))
                 worker_set_deadline(w, w->start_timeout_usec);
-                return 0;
+        else if (w->start_grace_usec != USEC_INFINITY)
+                w->environment->handlers.ready(w, w->environment->userdata);
+        else {
+                log_killing(w);
+                worker_kill(w, WORKER_KILL_START_TIMEOUT);
         }
-        if (w->kill == WORKER_KILL_WATCHDOG) {
+}
+
+static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
+        Worker *w = userdata;
+
+        if (w->kill == WORKER_KILL_WATCHDOG)
                 worker_kill(w, WORKER_KILL_WATCHDOG);
-                return 0;
+        else if (w->lost_channel && w->state != WORKER_RETIRING)
+                w->environment->handlers.stops(w, w->environment->userdata);
+        else if (w->state == WORKER_STARTING)
+                start_is_over(w);
+        else if (w->cluster && !w->terminated)
+                worker_terminate(w);
+        else {
+                log_killing(w);
+                worker_kill(w, WORKER_KILL_STOP_TIMEOUT);
         }
-        log_killing(w);
-        worker_kill(w, starting ? WORKER_KILL_START_TIMEOUT : WORKER_KILL_STOP_TIMEOUT);
         return 0;
 }
 
@@ -123,13 +161,29 @@ void worker_extend_deadline(Worker *w, uint64_t usec) {
                 worker_set_deadline(w, usec);
 }
 
+/* Why it could not be executed, if that is so. */
+static void worker_read_error(Worker *w) {
+        ssize_t n;
+
+        if (w->error_fd < 0)
+                return;
+        n = read(w->error_fd, w->failure, sizeof(w->failure) - 1);
+        w->failure[MAX(n, (ssize_t) 0)] = '\0';
+        text_make_printable(w->failure);
+        w->error_fd = safe_close(w->error_fd);
+}
+
 static void on_exit_of_child(muster_child *child, int code, int status, void *userdata) {
         Worker *w = userdata;
 
+        /* Its last words: what it has asked for, and which connections it has taken. */
         if (w->inbox)
-                notify_inbox_read_rest(w->inbox); /* its last words */
+                notify_inbox_read_rest(w->inbox);
+        (void) muster_channel_receive_pending(muster_child_get_channel(child));
         worker_set_deadline(w, USEC_INFINITY);
         (void) muster_child_get_usage(child, &w->usage);
+        worker_read_error(w);
+        w->cluster = cluster_worker_free(w->cluster); /* what it has not taken goes to its siblings */
         w->out_of_memory = code != CLD_EXITED && status == SIGKILL && w->kill == WORKER_KILL_NONE &&
                            w->cgroup && cgroup_get_oom_kills(w->cgroup) > 0;
         w->exit_code = code;
@@ -139,46 +193,69 @@ static void on_exit_of_child(muster_child *child, int code, int status, void *us
         w->environment->handlers.exited(w, w->environment->userdata);
 }
 
-static int spawn(Worker *w, const Command *command) {
+/* The descriptors by kind, as command.h says. @error_fd: where the child tells that it cannot execute the
+ * program. */
+static size_t fill_stdio(const Worker *w, int error_fd, muster_stdio *stdio) {
         const WorkerEnvironment *e = w->environment;
-        size_t n = 0, n_stdio = 3 + e->listeners->n + 3;
-        muster_channel_options channel = MUSTER_CHANNEL_OPTIONS_INIT;
-        _cleanup_free_ muster_stdio *stdio = NULL;
-        int r;
+        size_t n = 0;
 
-        channel.max_message_bytes = channel.max_queue_bytes = WORKER_MESSAGE_MAX;
-        stdio = calloc(n_stdio, sizeof(*stdio));
-        if (!stdio)
-                return -ENOMEM;
         stdio[n++].kind = MUSTER_STDIO_IGNORE;
         stdio[n++].kind = MUSTER_STDIO_INHERIT;
         stdio[n++].kind = MUSTER_STDIO_INHERIT;
-        for (size_t i = 0; i < e->listeners->n; i++)
+        for (size_t i = 0; i < e->listeners->n && w->kind != APP_NODE; i++)
                 stdio[n++] = (muster_stdio){ MUSTER_STDIO_FD, e->listeners->items[i].fd };
-        stdio[n++] = (muster_stdio){ MUSTER_STDIO_FD, e->board->fd };
-        stdio[n++] = (muster_stdio){ MUSTER_STDIO_FD, e->board->bell_fd };
+        if (w->kind == APP_STATIC) {
+                stdio[n++] = (muster_stdio){ MUSTER_STDIO_FD, e->board->fd };
+                stdio[n++] = (muster_stdio){ MUSTER_STDIO_FD, e->board->bell_fd };
+        } else
+                stdio[n++] = (muster_stdio){ MUSTER_STDIO_FD, error_fd };
         stdio[n++].kind = MUSTER_STDIO_IPC;
-        assert(n == n_stdio);
+        return n;
+}
+
+static int spawn_with(Worker *w, muster_spawn_options *options) {
+        int r;
+
+        if (w->cgroup && w->environment->born_in_cgroup) {
+                options->flags |= MUSTER_SPAWN_SET_CGROUP;
+                options->cgroup_fd = cgroup_fd(w->cgroup);
+                r = muster_spawn(/* event= */ NULL, options, on_exit_of_child, w, &w->child);
+                if (r >= 0)
+                        return r;
+                /* It may be the group and not the program; without one it is tried as everywhere else. */
+                w->cgroup = cgroup_free(w->cgroup);
+                options->flags &= ~MUSTER_SPAWN_SET_CGROUP;
+        }
+        return muster_spawn(/* event= */ NULL, options, on_exit_of_child, w, &w->child);
+}
+
+static int spawn(Worker *w, const Command *command) {
+        muster_channel_options channel = MUSTER_CHANNEL_OPTIONS_INIT;
+        _cleanup_close_ int error_fd = -EBADF;
+        _cleanup_free_ muster_stdio *stdio = NULL;
+        int pipe_fds[2];
+
+        channel.max_message_bytes = channel.max_queue_bytes = WORKER_MESSAGE_MAX;
+        channel.flags = w->cluster ? MUSTER_CHANNEL_INTERNAL : 0;
+        stdio = calloc(3 + w->environment->listeners->n + 3, sizeof(*stdio));
+        if (!stdio)
+                return -ENOMEM;
+        if (w->kind != APP_STATIC) {
+                if (pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK) < 0)
+                        return -errno;
+                w->error_fd = pipe_fds[0];
+                error_fd = pipe_fds[1];
+        }
 
         muster_spawn_options options = MUSTER_SPAWN_OPTIONS_INIT;
         options.program = command->program;
         options.argv = command->argv;
         options.env = command->env;
         options.stdio = stdio;
-        options.n_stdio = n_stdio;
+        options.n_stdio = fill_stdio(w, error_fd, stdio);
         options.channel = &channel;
         options.flags = MUSTER_SPAWN_DIE_WITH_PARENT | MUSTER_SPAWN_PROCESS_GROUP;
-        if (w->cgroup && e->born_in_cgroup) {
-                options.flags |= MUSTER_SPAWN_SET_CGROUP;
-                options.cgroup_fd = cgroup_fd(w->cgroup);
-                r = muster_spawn(/* event= */ NULL, &options, on_exit_of_child, w, &w->child);
-                if (r >= 0)
-                        return r;
-                /* It may be the group and not the program; without one it is tried as everywhere else. */
-                w->cgroup = cgroup_free(w->cgroup);
-                options.flags &= ~MUSTER_SPAWN_SET_CGROUP;
-        }
-        return muster_spawn(/* event= */ NULL, &options, on_exit_of_child, w, &w->child);
+        return spawn_with(w, &options);
 }
 
 /* What a worker can do without. */
@@ -205,9 +282,19 @@ static uint32_t random_number(void) {
         return v;
 }
 
+/* What it gets by itself is for all its life, whatever is configured later. */
+static bool is_passed(const Config *config) {
+        return config->workers_balance != BALANCE_INHERIT;
+}
+
 static void worker_init(Worker *w, const Config *config) {
+        bool may_be_silent = config->app_kind == APP_PROGRAM && !config->workers_wait_ready;
+
         w->start_timeout_usec = config->workers_start_timeout_usec;
         w->stop_timeout_usec = config->workers_stop_timeout_usec;
+        w->start_grace_usec = may_be_silent ? config->workers_start_grace_usec : USEC_INFINITY;
+        w->stop_signal = config->app_kind == APP_STATIC ? SIGTERM : config->workers_stop_signal;
+        w->wait_ready = config->workers_wait_ready;
         w->watchdog_usec = config->workers_watchdog_usec;
         w->max_memory_bytes = limit_with_jitter(
                         config->workers_max_memory_bytes, config->workers_jitter_percent, random_number());
@@ -215,51 +302,76 @@ static void worker_init(Worker *w, const Config *config) {
                         config->workers_max_age_usec, config->workers_jitter_percent, random_number());
 }
 
-int worker_start(const WorkerEnvironment *environment, const Config *config, unsigned slot,
-                uint64_t generation, unsigned cell_index, Worker **ret) {
-        _cleanup_(command_freep) Command *command = NULL;
-        _cleanup_free_ char *error = NULL;
-        _cleanup_(worker_freep) Worker *w = NULL;
-        char mark[64];
+static int worker_new(const WorkerEnvironment *environment, const Config *config, const WorkerPlace *place,
+                Worker **ret) {
+        _cleanup_(worker_freep) Worker *w = calloc(1, sizeof(*w));
         int r;
 
-        w = calloc(1, sizeof(*w));
         if (!w)
                 return -ENOMEM;
         *w = (Worker){
-                .slot = slot,
-                .generation = generation,
+                .kind = config->app_kind,
+                .slot = place->slot,
+                .instance = place->instance,
+                .generation = place->generation,
                 .started_usec = clock_now_usec(),
-                .cell_index = cell_index,
-                .cell = environment->board->cells + cell_index,
+                .cell_index = place->cell_index,
+                .cell = environment->board->cells + place->cell_index,
                 .environment = environment,
+                .error_fd = -EBADF,
         };
+        w->id = (WorkerId){ .slot = w->slot, .started_usec = w->started_usec };
         list_init(&w->node);
         worker_init(w, config);
-        worker_add_extras(w);
-        board_cell_reset(w->cell);
+        if (w->kind == APP_NODE) {
+                r = cluster_worker_new(
+                                environment->cluster, w->slot, is_passed(config), w->slot == 0, &w->cluster);
+                if (r < 0)
+                        return r;
+        }
+        *ret = TAKE_PTR(w);
+        return 0;
+}
 
-        snprintf(mark, sizeof(mark), WORKER_ENV_ID "=%d.%u.%" PRIu64, getpid(), slot, w->started_usec);
+static int make_command(const Worker *w, const Config *config, const WorkerPlace *place, Command **ret,
+                char **ret_error) {
+        const WorkerEnvironment *e = w->environment;
+        char mark[64];
+
+        snprintf(mark, sizeof(mark), WORKER_ENV_ID "=%d.%u.%" PRIu64, getpid(), w->id.slot,
+                        w->id.started_usec);
         CommandIdentity identity = {
-                .app = environment->app,
-                .slot = slot,
-                .generation = generation,
-                .n_sockets = environment->listeners->n,
-                .socket_names = environment->listeners->names,
-                .board_cell = cell_index,
+                .app = e->app,
+                .slot = w->slot,
+                .unique_id = place->number,
+                .instance = w->instance,
+                .generation = w->generation,
+                .n_sockets = e->listeners->n,
+                .socket_names = e->listeners->names,
+                .board_cell = w->cell_index,
                 .mark = mark,
                 .notify_socket = w->inbox ? notify_inbox_get_path(w->inbox) : NULL,
                 .watchdog_usec = w->watchdog_usec,
                 .max_requests = limit_with_jitter(config->workers_max_requests,
                                 config->workers_jitter_percent, random_number()),
         };
-        r = command_new(config, &identity, &command, &error);
-        if (r == COMMAND_INVALID) {
-                log_error("%s", error);
-                return -EINVAL;
-        }
+        return command_new(config, &identity, ret, ret_error);
+}
+
+int worker_start(const WorkerEnvironment *environment, const Config *config, const WorkerPlace *place,
+                Worker **ret, char **ret_error) {
+        _cleanup_(command_freep) Command *command = NULL;
+        _cleanup_(worker_freep) Worker *w = NULL;
+        int r;
+
+        r = worker_new(environment, config, place, &w);
         if (r < 0)
                 return r;
+        worker_add_extras(w);
+        board_cell_reset(w->cell);
+        r = make_command(w, config, place, &command, ret_error);
+        if (r != 0)
+                return r == COMMAND_INVALID ? WORKER_INVALID : r;
         r = spawn(w, command);
         if (r < 0)
                 return r;
@@ -281,8 +393,38 @@ int worker_watch(Worker *w) {
                 (void) waitid(P_PID, (id_t) w->pid, &(siginfo_t){ 0 }, WEXITED);
                 return r;
         }
-        worker_set_deadline(w, w->start_timeout_usec);
+        worker_set_deadline(w, MIN(w->start_timeout_usec, w->start_grace_usec));
         return 0;
+}
+
+void worker_take_slot(Worker *w, unsigned slot) {
+        assert(w->waits);
+        w->waits = false;
+        w->slot = slot;
+        if (w->inbox)
+                notify_inbox_set_slot(w->inbox, slot);
+        worker_set_deadline(w, w->start_timeout_usec);
+        cluster_worker_release(w->cluster, slot);
+}
+
+void worker_set_waiting(Worker *w) {
+        if (w->waits || w->state != WORKER_STARTING)
+                return;
+        w->waits = true;
+        worker_set_deadline(w, USEC_INFINITY);
+        w->environment->handlers.waits(w, w->environment->userdata);
+}
+
+/* Whose sockets are not found. */
+static void explain_shell(const Worker *w) {
+        char shell[128];
+
+        if (shell_is_in_front(w->pid, shell, sizeof(shell)))
+                log_event(LOG_WARNING,
+                                (.worker = w->slot, .worker_pid = w->pid, .generation = w->generation),
+                                "Worker %u (pid %d) is a shell, %s, which has LISTEN_PID for itself: what it starts does not find its sockets. "
+                                "Let it \"exec\" the program, or do without it.",
+                                w->slot, w->pid, shell);
 }
 
 void worker_set_ready(Worker *w) {
@@ -290,6 +432,11 @@ void worker_set_ready(Worker *w) {
                 (void) cgroup_add(w->cgroup, w->pid); /* ESRCH: its exit is on the way to us */
         worker_set_state(w, WORKER_READY);
         worker_set_deadline(w, USEC_INFINITY);
+        w->error_fd = safe_close(w->error_fd);
+        if (w->cluster)
+                cluster_worker_set_ready(w->cluster);
+        if (w->kind == APP_PROGRAM)
+                explain_shell(w);
         /* How long its start took is no silence. */
         if (w->alive_usec > 0)
                 w->alive_usec = clock_now_usec();
@@ -298,13 +445,35 @@ void worker_set_ready(Worker *w) {
 void worker_set_retiring(Worker *w) {
         worker_set_state(w, WORKER_RETIRING);
         w->retired = true;
-        worker_set_deadline(w, w->stop_timeout_usec);
+        if (!w->cluster) {
+                worker_set_deadline(w, w->stop_timeout_usec);
+                return;
+        }
+        cluster_worker_close(w->cluster);
+        worker_set_deadline(w, w->lost_channel ? DISCONNECTED_USEC
+                                               : w->stop_timeout_usec - terminate_timeout_usec(w));
+}
+
+void worker_channel_lost(Worker *w) {
+        w->lost_channel = true;
+        if (w->state == WORKER_RETIRING && !w->terminated && w->kill == WORKER_KILL_NONE)
+                worker_set_deadline(w, MIN(DISCONNECTED_USEC, w->stop_timeout_usec / 2));
+        else if (w->state == WORKER_STARTING || w->state == WORKER_READY)
+                worker_set_deadline(w, LOST_CHANNEL_USEC);
+}
+
+void worker_unfit(Worker *w, const char *why) {
+        snprintf(w->failure, sizeof(w->failure), "%s", why);
+        worker_kill(w, WORKER_KILL_UNFIT);
 }
 
 void worker_retire(Worker *w) {
         if (w->state == WORKER_RETIRING || w->state == WORKER_EXITED)
                 return;
-        (void) muster_child_kill(w->child, SIGTERM); /* ESRCH: its exit is on the way to us */
+        if (w->cluster)
+                cluster_worker_disconnect(w->cluster);
+        else
+                (void) muster_child_kill(w->child, w->stop_signal); /* ESRCH: its exit is on the way to us */
         worker_set_retiring(w);
 }
 
@@ -338,8 +507,20 @@ void worker_kill(Worker *w, WorkerKill why) {
         (void) muster_child_kill(w->child, SIGKILL);
 }
 
+/* Whether it may have accepted a connection already, though it is not ready. */
+static bool may_have_clients(Worker *w) {
+        switch (w->kind) {
+        case APP_STATIC:
+                return !board_cell_dismiss(w->cell);
+        case APP_NODE:
+                return cluster_worker_has_shared(w->cluster);
+        default:
+                return true;
+        }
+}
+
 void worker_abandon(Worker *w) {
-        if (w->state == WORKER_STARTING && board_cell_dismiss(w->cell))
+        if (w->state == WORKER_STARTING && !may_have_clients(w))
                 worker_kill(w, WORKER_KILL_ABANDONED);
         else
                 worker_retire(w);
@@ -352,7 +533,7 @@ void worker_kill_rest(Worker *w) {
 }
 
 WorkerId worker_get_id(const Worker *w) {
-        return (WorkerId){ .slot = w->slot, .started_usec = w->started_usec };
+        return w->id;
 }
 
 bool worker_id_from_variable(const char *variable, pid_t master, WorkerId *ret) {
@@ -361,7 +542,7 @@ bool worker_id_from_variable(const char *variable, pid_t master, WorkerId *ret) 
 
         if (sscanf(variable, WORKER_ENV_ID "=%d.%u.%" SCNu64 "%n", &its_master, &id.slot, &id.started_usec,
                             &n) != 3 ||
-                        variable[n] || its_master != master || id.slot == 0)
+                        variable[n] || its_master != master || id.started_usec == 0)
                 return false;
         *ret = id;
         return true;
@@ -390,6 +571,17 @@ const char *worker_hang_to_string(const Worker *w, char buf[static WORKER_HANG_S
         return buf;
 }
 
+/* What may be the matter with a Node app that does not become ready. */
+static const char *start_hint(const Worker *w) {
+        if (!w->cluster || w->wait_ready)
+                return "";
+        return cluster_worker_has_sockets(w->cluster) ? ""
+               : cluster_worker_is_online(w->cluster)
+                               ? " (it has come up, but does not listen through Node's cluster: "
+                                 "is app.command a wrapper, such as npm, or does it listen with exclusive or reusePort?)"
+                               : " (it has not come up as a worker of Node's cluster: is app.command Node?)";
+}
+
 const char *worker_exit_to_string(const Worker *w, char buf[static WORKER_EXIT_STRING_MAX]) {
         char reason[BOARD_REASON_SIZE], timeout[DURATION_STRING_MAX], hang[WORKER_HANG_STRING_MAX];
         const char *name;
@@ -397,8 +589,11 @@ const char *worker_exit_to_string(const Worker *w, char buf[static WORKER_EXIT_S
         board_cell_get_reason(w->cell, reason);
         switch (w->kill) {
         case WORKER_KILL_START_TIMEOUT:
-                snprintf(buf, WORKER_EXIT_STRING_MAX, "was killed: not ready within %s",
-                                duration_to_string(w->start_timeout_usec, timeout));
+                snprintf(buf, WORKER_EXIT_STRING_MAX, "was killed: not ready within %s%s",
+                                duration_to_string(w->start_timeout_usec, timeout), start_hint(w));
+                return buf;
+        case WORKER_KILL_UNFIT:
+                snprintf(buf, WORKER_EXIT_STRING_MAX, "was killed: %s", w->failure);
                 return buf;
         case WORKER_KILL_STOP_TIMEOUT:
                 snprintf(buf, WORKER_EXIT_STRING_MAX, "was killed: not finished within %s",
@@ -414,6 +609,10 @@ const char *worker_exit_to_string(const Worker *w, char buf[static WORKER_EXIT_S
                 break;
         }
 
+        if (*w->failure) {
+                snprintf(buf, WORKER_EXIT_STRING_MAX, "could not be started: %s", w->failure);
+                return buf;
+        }
         if (!*reason && w->error > 0)
                 snprintf(reason, sizeof(reason), "%s", strerror(w->error));
         if (w->out_of_memory) {

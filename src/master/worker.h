@@ -14,6 +14,7 @@
 #include "basic/parse.h"
 #include "board/board.h"
 #include "master/cgroup.h"
+#include "master/cluster.h"
 #include "master/config.h"
 #include "master/health-policy.h"
 #include "master/listener.h"
@@ -44,17 +45,28 @@ typedef enum WorkerKill {
         WORKER_KILL_STOP_TIMEOUT,
         WORKER_KILL_WATCHDOG,
         WORKER_KILL_ABANDONED, /* it belongs to a start or a reload that failed */
+        WORKER_KILL_UNFIT,     /* what was started is not what muster can run: w->reason */
 } WorkerKill;
 
-#define WORKER_TEXT_MAX 160
+#define WORKER_TEXT_MAX    160
+#define WORKER_FAILURE_MAX 256
 
 typedef struct Worker Worker;
 
 /* Tells one worker from every other, before and after, of the same master. */
 typedef struct WorkerId {
-        unsigned slot; /* 0: none */
-        uint64_t started_usec;
+        unsigned slot;         /* as of its start */
+        uint64_t started_usec; /* 0: none */
 } WorkerId;
+
+/* Where a worker belongs. */
+typedef struct WorkerPlace {
+        unsigned slot;     /* 0: none yet, it is a spare */
+        unsigned number;   /* its own alone */
+        unsigned instance; /* its own among those that live: what an app takes to do something only once */
+        uint64_t generation;
+        unsigned cell_index; /* a free cell of the board, given back by the caller after worker_free() */
+} WorkerPlace;
 
 /* Every process that a worker starts has it in its environment, unless it was taken out. */
 #define WORKER_ENV_ID "MUSTER_WORKER_ID"
@@ -66,6 +78,8 @@ typedef struct WorkerHandlers {
         void (*ready)(Worker *w, void *userdata);
         /* It is to be replaced: w->leave has just been set. Told once. */
         void (*leaves)(Worker *w, void *userdata);
+        /* A spare has loaded the app, and waits for a place. */
+        void (*waits)(Worker *w, void *userdata);
         /* It goes, without having been told and without waiting for a successor. */
         void (*stops)(Worker *w, void *userdata);
         /* Its start or its stop may take @usec from now. */
@@ -85,6 +99,7 @@ typedef struct WorkerEnvironment {
         const char *app;
         const Listeners *listeners;
         Board *board;
+        Cluster *cluster;
         NotifyDirectory *notify; /* NULL: workers have no NOTIFY_SOCKET */
         Cgroups *cgroups;        /* NULL: and no control groups of their own */
         bool born_in_cgroup;     /* else they are moved there when they are ready, as no client waits then */
@@ -94,7 +109,10 @@ typedef struct WorkerEnvironment {
 
 struct Worker {
         List node; /* in the manager's list of all workers */
-        unsigned slot;
+        AppKind kind;
+        unsigned slot; /* 0: it is a spare */
+        WorkerId id;
+        unsigned instance;
         uint64_t generation;
         WorkerState state;
         pid_t pid;
@@ -105,12 +123,13 @@ struct Worker {
         bool retired;    /* it was told to go, or said that it goes: its end is no crash */
         WorkerLeave leave;
         WorkerKill kill;
-        char reason[WORKER_TEXT_MAX]; /* of its leaving, in its own words or ours; "": none given */
-        char status[WORKER_TEXT_MAX]; /* what it said last about itself; "": nothing */
-        bool reloading;               /* as it says itself: RELOADING=1 (sd_notify(3)) */
-        bool triggered;               /* likewise WATCHDOG=trigger: that it hangs */
-        int error;                    /* ERRNO=, likewise; 0: none */
-        uint64_t flood_since_usec;    /* of what it says on its channel */
+        char failure[WORKER_FAILURE_MAX]; /* why it could not be started, or is unfit; "": neither */
+        char reason[WORKER_TEXT_MAX];     /* of its leaving, in its own words or ours; "": none given */
+        char status[WORKER_TEXT_MAX];     /* what it said last about itself; "": nothing */
+        bool reloading;                   /* as it says itself: RELOADING=1 (sd_notify(3)) */
+        bool triggered;                   /* likewise WATCHDOG=trigger: that it hangs */
+        int error;                        /* ERRNO=, likewise; 0: none */
+        uint64_t flood_since_usec;        /* of what it says on its channel */
         uint64_t flood_bytes;
 
         int exit_code; /* CLD_… */
@@ -120,12 +139,21 @@ struct Worker {
 
         const WorkerEnvironment *environment; /* borrowed */
         struct muster_child *child;
+        ClusterWorker *cluster;    /* of a Node app; else NULL */
+        int error_fd;              /* where it tells that it cannot be executed; -EBADF once it is ready */
         NotifyInbox *inbox;        /* NULL: none */
         Cgroup *cgroup;            /* NULL: none */
         sd_event_source *deadline; /* of the start, the retirement or the abortion; NULL: there is none */
         uint64_t deadline_usec;
         uint64_t start_timeout_usec;
         uint64_t stop_timeout_usec;
+        uint64_t start_grace_usec; /* of a program that need not say that it is ready; USEC_INFINITY: it must
+                                    */
+        int stop_signal;
+        bool wait_ready;   /* of a Node app: that it listens is not enough */
+        bool waits;        /* a spare that has loaded the app */
+        bool lost_channel; /* of a Node app: it cannot be reached, and is about to end */
+        bool terminated;   /* of a Node app: it was sent the stop signal, too */
 
         uint64_t watchdog_usec;    /* 0: none */
         Heartbeat heartbeat;       /* of a native worker */
@@ -134,11 +162,14 @@ struct Worker {
         uint64_t max_age_usec;
 };
 
-/* Starts the process. @cell_index is a free cell of the board, given back by the caller after worker_free().
- * Returns 0 or a negative errno, execve(2)'s own when the program cannot be executed. No event loop is
- * needed yet: until worker_watch() the worker runs unwatched. */
-int worker_start(const WorkerEnvironment *environment, const Config *config, unsigned slot,
-                uint64_t generation, unsigned cell_index, Worker **ret);
+/* Its command cannot be made: an outcome for the caller to report. */
+#define WORKER_INVALID 1
+
+/* Starts the process. Returns 0; WORKER_INVALID with a text for the user in @ret_error; or a negative errno,
+ * execve(2)'s own when a native worker cannot be executed. No event loop is needed yet: until worker_watch()
+ * the worker runs unwatched. */
+int worker_start(const WorkerEnvironment *environment, const Config *config, const WorkerPlace *place,
+                Worker **ret, char **ret_error);
 
 /* Watches a started worker on the environment's loop: its exit, and that it gets ready in time. Returns 0 or
  * a negative errno; then the process is ended and reaped already. */
@@ -148,6 +179,18 @@ Worker *worker_free(Worker *w);
 
 /* It said that it is ready. */
 void worker_set_ready(Worker *w);
+
+/* A spare has loaded the app, and stands in its first listen(). */
+void worker_set_waiting(Worker *w);
+
+/* A spare that waits gets a place, and goes on with its start. */
+void worker_take_slot(Worker *w, unsigned slot);
+
+/* A Node app's channel has ended; so it will, or it is ended. */
+void worker_channel_lost(Worker *w);
+
+/* It is nothing that can be run: @why, in words. It is killed. */
+void worker_unfit(Worker *w, const char *why);
 
 /* It goes by itself: same as retire, without telling it. */
 void worker_set_retiring(Worker *w);

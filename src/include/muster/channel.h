@@ -42,8 +42,9 @@ enum {
         MUSTER_HANDLE_AUTO = -1     /**< sending: chosen by what the descriptor is */
 };
 
-/** Also hands over what Node keeps to itself (messages whose "cmd" begins with NODE_, and acknowledgements
- * that nothing waits for), for a program that plays the primary of Node's cluster. */
+/** Also hands over what Node keeps to itself (messages whose "cmd" begins with NODE_, acknowledgements that
+ * nothing waits for, and NODE_HANDLE_NACK for a descriptor that was sent without a handler), for a program
+ * that plays the primary of Node's cluster. */
 #define MUSTER_CHANNEL_INTERNAL (UINT64_C(1) << 0)
 
 /** Zero means the default everywhere; set up with MUSTER_CHANNEL_OPTIONS_INIT. */
@@ -160,6 +161,16 @@ int muster_channel_send_full(muster_channel *channel, const char *json, size_t l
  * stream. Nothing can be sent any more, and what still arrives is dropped. Node's process.disconnect().
  * -EPIPE: it has ended. */
 int muster_channel_disconnect(muster_channel *channel);
+
+/**
+ * Reads and hands out, now and not from the loop, all that has arrived: for a parent that has just heard of
+ * its child's end and wants to know its last words before it decides what follows. The message handler is
+ * called from within; for the end of the channel, and for what was sent, the loop is awaited as ever. Not to
+ * be called from a handler of the same channel.
+ *
+ * Returns 0; -EPIPE: the channel has ended; -EINVAL: it has no handlers or no loop yet.
+ */
+int muster_channel_receive_pending(muster_channel *channel);
 
 /** 1 until the end of the channel was told or asked for, then 0. */
 int muster_channel_is_connected(const muster_channel *channel);

@@ -126,7 +126,7 @@ static void test_id(void **state) {
                 "MUSTER_WORKER_ID=7.2.123x",
                 "MUSTER_WORKER_ID=7.2.123.4",
                 "MUSTER_WORKER_ID=8.2.123",
-                "MUSTER_WORKER_ID=7.0.123",
+                "MUSTER_WORKER_ID=7.2.0",
                 "MUSTER_WORKER=7.2.123",
                 "XMUSTER_WORKER_ID=7.2.123",
         };

@@ -4,6 +4,7 @@
 
 #include "../unit.h"
 
+#include <errno.h>
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <netinet/in.h>

@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: MIT */
+/* Accepting connections, and passing them on; see cluster.h.
+ *
+ * The queue is the kernel's: nothing is accepted that nobody can take. What is accepted all the same without
+ * being taken is what has come back from a worker, because that died or refused it, and what has to wait for
+ * the one worker that its address has chosen. */
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "basic/clock.h"
+#include "basic/fd.h"
+#include "basic/log.h"
+#include "board/board.h"
+#include "master/cluster-internal.h"
+
+/* In one turn of the loop, so that a rush on one socket does not keep the others waiting. */
+#define ACCEPT_MAX 64
+
+/* How long a worker that refused a connection is left in peace, and how long nothing is accepted when there
+ * is no descriptor for it. */
+#define SATURATED_USEC (20 * USEC_PER_MSEC)
+
+/* A worker that has not acknowledged for so long does not turn its loop: others are better. */
+#define STALLED_USEC (250 * USEC_PER_MSEC)
+
+/* All workers there can be, twice while a reload is under way. */
+#define CANDIDATES_MAX BOARD_CELLS
+
+typedef struct Candidates {
+        BalanceCandidate items[CANDIDATES_MAX];
+        ClusterWorker *workers[CANDIDATES_MAX];
+        size_t n;
+} Candidates;
+
+static ClusterConnection *connection_free(ClusterConnection *c) {
+        list_remove(&c->node);
+        safe_close(c->fd);
+        free(c);
+        return NULL;
+}
+
+/* Back into the queue, before those that came later. */
+static void wait_first(ClusterSocket *s, ClusterConnection *c) {
+        list_append(s->waiting.next, &c->node);
+        s->n_waiting++;
+}
+
+static void take_from_waiting(ClusterConnection *c) {
+        list_remove(&c->node);
+        c->socket->n_waiting--;
+}
+
+/*
+ * Who could take one
+ */
+
+static bool worker_is_stalled(const ClusterWorker *w, uint64_t now_usec) {
+        if (w->pinged_usec > 0 && now_usec - w->pinged_usec >= STALLED_USEC)
+                return true;
+        return !list_empty(&w->in_flight) &&
+               now_usec - list_entry(w->in_flight.next, ClusterConnection, node)->sent_usec >= STALLED_USEC;
+}
+
+static bool worker_has_room(const ClusterWorker *w, uint64_t now_usec) {
+        return w->pinged_usec == 0 && w->n_in_flight < CLUSTER_WINDOW && now_usec >= w->saturated_usec;
+}
+
+static bool worker_is_open(const ClusterWorker *w) {
+        return w->is_ready && !w->is_closed && !w->is_held && muster_channel_is_connected(w->channel);
+}
+
+/* @all: also those that have the listening socket themselves, which take what comes from elsewhere. */
+static void find_candidates(const ClusterSocket *s, bool all, uint64_t now_usec, Candidates *ret) {
+        ret->n = 0;
+        list_foreach (node, &s->members) {
+                const ClusterMember *m = list_entry(node, ClusterMember, in_socket);
+                ClusterWorker *w = m->worker;
+
+                if ((m->is_shared && !all) || !worker_is_open(w) || ret->n == CANDIDATES_MAX)
+                        continue;
+                ret->items[ret->n] = (BalanceCandidate){
+                        .slot = w->slot,
+                        .in_flight = w->n_in_flight,
+                        .lag_usec = w->lag_usec,
+                        .has_room = worker_has_room(w, now_usec),
+                        .stalled = worker_is_stalled(w, now_usec),
+                };
+                ret->workers[ret->n++] = w;
+        }
+}
+
+static bool anybody_has_room(const Candidates *c) {
+        for (size_t i = 0; i < c->n; i++)
+                if (c->items[i].has_room)
+                        return true;
+        return false;
+}
+
+/*
+ * Passing on
+ */
+
+/* Returns 0 or a negative errno. */
+static int pass(ClusterWorker *w, ClusterConnection *c, uint64_t now_usec) {
+        char line[CLUSTER_LINE_MAX];
+        size_t n = cluster_wire_connection(line, w->seq, c->socket->key);
+        int r;
+
+        r = muster_channel_send_full(w->channel, line, n, c->fd, MUSTER_HANDLE_NET_NATIVE, NULL, NULL);
+        if (r < 0)
+                return r;
+        c->seq = w->seq++;
+        c->sent_usec = now_usec;
+        list_append(&w->in_flight, &c->node);
+        w->n_in_flight++;
+        return 0;
+}
+
+/* Passes on a connection that is in no list. Returns false when nobody can take it now. */
+static bool place(ClusterSocket *s, ClusterConnection *c, Candidates *candidates, uint64_t now_usec) {
+        for (;;) {
+                size_t i = balance_choose(
+                                c->balance, candidates->items, candidates->n, &s->cursor, c->source);
+                if (i == BALANCE_NOBODY)
+                        return false;
+
+                ClusterWorker *w = candidates->workers[i];
+                int r = pass(w, c, now_usec);
+                if (r < 0)
+                        w->saturated_usec = now_usec + SATURATED_USEC;
+                candidates->items[i].in_flight = w->n_in_flight;
+                candidates->items[i].has_room = worker_has_room(w, now_usec);
+                if (r >= 0)
+                        return true;
+        }
+}
+
+static void place_waiting(ClusterSocket *s, Candidates *candidates, uint64_t now_usec) {
+        list_foreach_safe (node, &s->waiting) {
+                ClusterConnection *c = list_entry(node, ClusterConnection, node);
+
+                take_from_waiting(c);
+                if (!place(s, c, candidates, now_usec)) {
+                        list_append(_next, &c->node); /* where it was */
+                        s->n_waiting++;
+                }
+        }
+}
+
+static int on_retry(sd_event_source *source, uint64_t usec, void *userdata) {
+        Cluster *c = userdata;
+
+        c->retry = sd_event_source_disable_unref(c->retry);
+        dispatch_all(c);
+        return 0;
+}
+
+/* Nothing else would tell that a worker wants connections again. */
+static void retry_later(Cluster *c) {
+        int r;
+
+        if (c->retry)
+                return;
+        r = sd_event_add_time_relative(c->event, &c->retry, CLOCK_MONOTONIC, SATURATED_USEC,
+                        clock_accuracy_usec(SATURATED_USEC), on_retry, c);
+        if (r < 0)
+                log_error_errno(r, "Failed to set a timer for connections that wait: %m");
+}
+
+/*
+ * Accepting
+ */
+
+static uint64_t hash_peer(const struct sockaddr_storage *a) {
+        struct sockaddr_in6 in6;
+        struct sockaddr_in in;
+
+        if (a->ss_family == AF_INET6) {
+                memcpy(&in6, a, sizeof(in6));
+                return IN6_IS_ADDR_V4MAPPED(&in6.sin6_addr)
+                                       ? balance_hash_address(in6.sin6_addr.s6_addr + 12, 4)
+                                       : balance_hash_address(&in6.sin6_addr, sizeof(in6.sin6_addr));
+        }
+        if (a->ss_family == AF_INET) {
+                memcpy(&in, a, sizeof(in));
+                return balance_hash_address(&in.sin_addr, sizeof(in.sin_addr));
+        }
+        return 0;
+}
+
+/* Where every client looks the same, they would all be one worker's. */
+static Balance balance_of(const ClusterSource *source) {
+        const Cluster *c = source->cluster;
+
+        return c->balance == BALANCE_SOURCE && source->is_unix && !c->proxy_protocol ? BALANCE_ROUND_ROBIN
+                                                                                     : c->balance;
+}
+
+/* Returns 1 with a connection; 0: there is none; a negative errno: there is no place for it. */
+static int accept_one(ClusterSource *source, ClusterSocket *s, ClusterConnection **ret) {
+        struct sockaddr_storage peer;
+        socklen_t size;
+        int fd;
+
+        do {
+                size = sizeof(peer);
+                fd = accept4(source->fd, (struct sockaddr *) &peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        } while (fd < 0 && (errno == EINTR || errno == ECONNABORTED || errno == EPROTO));
+        if (fd < 0)
+                return errno == EAGAIN ? 0 : -errno;
+
+        ClusterConnection *c = malloc(sizeof(*c));
+        if (!c) {
+                safe_close(fd);
+                return -ENOMEM;
+        }
+        *c = (ClusterConnection){ .socket = s, .fd = fd, .balance = balance_of(source) };
+        if (c->balance == BALANCE_SOURCE)
+                c->source = hash_peer(&peer);
+        list_init(&c->node);
+        source->cluster->n_accepted++;
+        *ret = c;
+        return 1;
+}
+
+/* Whose connections they are: a unix socket beside the one that the app asks for is the same app's, too. */
+static ClusterSocket *socket_of(const ClusterSource *source) {
+        if (source->socket || !source->is_unix)
+                return source->socket;
+        list_foreach (node, &source->cluster->sockets) {
+                ClusterSocket *s = list_entry(node, ClusterSocket, node);
+
+                if (!s->is_bound && !s->source->is_datagram)
+                        return s;
+        }
+        return NULL;
+}
+
+static int on_connection(sd_event_source *io, int fd, uint32_t revents, void *userdata);
+
+static void set_watched(ClusterSource *source, bool watched) {
+        int r;
+
+        if (source->is_watched == watched)
+                return;
+        if (!source->io)
+                r = sd_event_add_io(source->cluster->event, &source->io, source->fd, EPOLLIN, on_connection,
+                                source);
+        else
+                r = sd_event_source_set_enabled(source->io, watched ? SD_EVENT_ON : SD_EVENT_OFF);
+        if (r < 0) {
+                log_error_errno(r, "Failed to watch a listening socket: %m");
+                return;
+        }
+        source->is_watched = watched;
+}
+
+void dispatch_unwatch(ClusterSource *source) {
+        if (source)
+                source->io = sd_event_source_disable_unref(source->io);
+}
+
+static bool is_for_all(const ClusterSource *source) {
+        return !source->socket;
+}
+
+/* Watches the source as far as somebody can take what comes. */
+static void update_source(ClusterSource *source, const ClusterSocket *s, uint64_t now_usec) {
+        Candidates candidates;
+
+        if (source->is_datagram || source->cluster->is_stopping || !source->cluster->event)
+                return;
+        find_candidates(s, is_for_all(source), now_usec, &candidates);
+        set_watched(source, s->n_waiting < CLUSTER_WAITING_MAX && anybody_has_room(&candidates));
+}
+
+static int on_connection(sd_event_source *io, int fd, uint32_t revents, void *userdata) {
+        ClusterSource *source = userdata;
+        ClusterSocket *s = socket_of(source);
+        uint64_t now_usec = clock_now_usec();
+        Candidates candidates;
+        int r = 1;
+
+        candidates.n = 0;
+        if (s)
+                find_candidates(s, is_for_all(source), now_usec, &candidates);
+        for (unsigned i = 0; i < ACCEPT_MAX && r > 0 && anybody_has_room(&candidates); i++) {
+                ClusterConnection *c = NULL;
+
+                r = accept_one(source, s, &c);
+                if (r > 0 && !place(s, c, &candidates, now_usec)) {
+                        list_append(&s->waiting, &c->node);
+                        s->n_waiting++;
+                }
+        }
+        if (!anybody_has_room(&candidates) || s->n_waiting >= CLUSTER_WAITING_MAX)
+                set_watched(source, false);
+        if (r < 0) {
+                log_error_errno(r, "Failed to accept a connection, pausing: %m");
+                set_watched(source, false);
+                retry_later(source->cluster);
+        }
+        return 0;
+}
+
+/*
+ * Events
+ */
+
+static bool anybody_is_saturated(const ClusterSocket *s, uint64_t now_usec) {
+        list_foreach (node, &s->members)
+                if (list_entry(node, ClusterMember, in_socket)->worker->saturated_usec > now_usec)
+                        return true;
+        return false;
+}
+
+void dispatch_socket(ClusterSocket *s) {
+        Cluster *c = s->cluster;
+        uint64_t now_usec = clock_now_usec();
+        Candidates candidates;
+
+        if (!list_empty(&s->waiting)) {
+                find_candidates(s, /* all= */ true, now_usec, &candidates);
+                place_waiting(s, &candidates, now_usec);
+        }
+        update_source(s->source, s, now_usec);
+        for (size_t i = 0; i < c->listeners->n; i++)
+                if (!c->sources[i].socket && socket_of(c->sources + i) == s)
+                        update_source(c->sources + i, s, now_usec);
+        if (anybody_is_saturated(s, now_usec))
+                retry_later(c);
+}
+
+void dispatch_all(Cluster *c) {
+        list_foreach_safe (node, &c->sockets)
+                dispatch_socket(list_entry(node, ClusterSocket, node));
+}
+
+static void take_back(ClusterWorker *w, ClusterConnection *c) {
+        list_remove(&c->node);
+        w->n_in_flight--;
+        if (!c->socket || w->cluster->is_stopping)
+                connection_free(c); /* nobody listens any more */
+        else
+                wait_first(c->socket, c);
+}
+
+/* It is another one's turn. */
+static void connection_refused(ClusterWorker *w, ClusterConnection *c) {
+        ClusterSocket *s = c->socket;
+
+        take_back(w, c);
+        w->saturated_usec = clock_now_usec() + SATURATED_USEC;
+        if (s)
+                dispatch_socket(s);
+}
+
+static void connection_taken(ClusterWorker *w, ClusterConnection *c) {
+        ClusterSocket *s = c->socket;
+
+        connection_free(c);
+        w->n_taken++;
+        /* Not for every place that becomes free: a full worker is left to empty half of its window. */
+        if (--w->n_in_flight == CLUSTER_WINDOW / 2 || (s && s->n_waiting > 0))
+                dispatch_all(w->cluster);
+}
+
+void dispatch_answered(ClusterWorker *w, ClusterConnection *c, bool accepted) {
+        if (accepted)
+                connection_taken(w, c);
+        else
+                connection_refused(w, c);
+}
+
+void dispatch_return_all(ClusterWorker *w) {
+        while (!list_empty(&w->in_flight)) /* the last one first, so that they are in order before those that
+                                              wait */
+                take_back(w, list_entry(w->in_flight.prev, ClusterConnection, node));
+}
+
+static void forget_socket(const ClusterSocket *s, const List *connections) {
+        list_foreach (node, connections) {
+                ClusterConnection *c = list_entry(node, ClusterConnection, node);
+
+                if (c->socket == s)
+                        c->socket = NULL;
+        }
+}
+
+void dispatch_forget_socket(ClusterSocket *s) {
+        list_foreach (node, &s->cluster->workers)
+                forget_socket(s, &list_entry(node, ClusterWorker, node)->in_flight);
+        while (!list_empty(&s->waiting))
+                connection_free(list_entry(s->waiting.next, ClusterConnection, node));
+        s->n_waiting = 0;
+}
