@@ -6,6 +6,7 @@
 #include "basic/list.h"
 #include "ipc/cluster-wire.h"
 #include "master/cluster.h"
+#include "master/proxy-reader.h"
 
 /* So many connections may be on their way to one worker. The queue is the kernel's. */
 #define CLUSTER_WINDOW 16
@@ -13,6 +14,10 @@
 /* So many may wait here for a worker: those that came back, and those whose worker is chosen by their
  * address. */
 #define CLUSTER_WAITING_MAX 1024
+
+/* So many may be awaited that have not said yet whose they are, and for how long (proxy_protocol). */
+#define CLUSTER_PROXIES_MAX        1024
+#define CLUSTER_PROXY_TIMEOUT_USEC (5 * USEC_PER_SEC)
 
 /* More listening sockets than this no app has. */
 #define CLUSTER_SOCKETS_MAX 256
@@ -60,9 +65,11 @@ typedef struct ClusterMember {
 } ClusterMember;
 
 typedef struct ClusterConnection {
-        List node;             /* of those that wait, or that are on their way to a worker */
+        List node; /* of those whose header is read, that wait, or that are on their way to a worker */
+        Cluster *cluster;
         ClusterSocket *socket; /* NULL: it is gone */
         int fd;
+        ProxyReader *reader; /* NULL: it has no header, or that is read */
         Balance balance;
         uint64_t source; /* a hash of the client's address */
         uint64_t seq;
@@ -110,8 +117,11 @@ struct Cluster {
         unsigned n_sockets;
         uint64_t n_keys;
         List workers;
+        List proxies; /* ClusterConnection: it is not known yet whose they are */
+        unsigned n_proxies;
         uint64_t n_accepted;
-        sd_event_source *retry; /* when nothing tells that a worker wants connections again */
+        uint64_t proxy_logged_usec; /* when one that was refused was last told of */
+        sd_event_source *retry;     /* when nothing tells that a worker wants connections again */
         bool is_stopping;
 };
 
@@ -155,5 +165,8 @@ void dispatch_return_all(ClusterWorker *w);
 
 /* A socket is closed. */
 void dispatch_forget_socket(ClusterSocket *s);
+
+/* Those whose header is awaited are closed. */
+void dispatch_drop_proxies(Cluster *c);
 
 void dispatch_unwatch(ClusterSource *source);

@@ -295,6 +295,7 @@ int cluster_new(const Listeners *listeners, Cluster **ret) {
         *c = (Cluster){ .listeners = listeners, .balance = BALANCE_ROUND_ROBIN };
         list_init(&c->sockets);
         list_init(&c->workers);
+        list_init(&c->proxies);
         c->sources = calloc(MAX(listeners->n, (size_t) 1), sizeof(ClusterSource));
         if (!c->sources) {
                 free(c);
@@ -319,6 +320,7 @@ Cluster *cluster_free(Cluster *c) {
                 socket_free(list_entry(node, ClusterSocket, node));
         for (size_t i = 0; i < c->listeners->n; i++)
                 dispatch_unwatch(c->sources + i);
+        dispatch_drop_proxies(c);
         sd_event_source_disable_unref(c->retry);
         free(c->sources);
         free(c);
@@ -337,6 +339,7 @@ void cluster_set_balance(Cluster *c, Balance balance, bool proxy_protocol) {
 
 void cluster_stop(Cluster *c) {
         c->is_stopping = true;
+        dispatch_drop_proxies(c);
         list_foreach (node, &c->sockets)
                 dispatch_forget_socket(list_entry(node, ClusterSocket, node));
 }

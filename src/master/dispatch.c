@@ -29,6 +29,9 @@
 /* A worker that has not acknowledged for so long does not turn its loop: others are better. */
 #define STALLED_USEC (250 * USEC_PER_MSEC)
 
+/* How often is told of what anybody can bring about. */
+#define REFUSED_LOG_USEC (10 * USEC_PER_SEC)
+
 /* All workers there can be, twice while a reload is under way. */
 #define CANDIDATES_MAX BOARD_CELLS
 
@@ -40,6 +43,7 @@ typedef struct Candidates {
 
 static ClusterConnection *connection_free(ClusterConnection *c) {
         list_remove(&c->node);
+        proxy_reader_free(c->reader);
         safe_close(c->fd);
         free(c);
         return NULL;
@@ -220,7 +224,9 @@ static int accept_one(ClusterSource *source, ClusterSocket *s, ClusterConnection
                 safe_close(fd);
                 return -ENOMEM;
         }
-        *c = (ClusterConnection){ .socket = s, .fd = fd, .balance = balance_of(source) };
+        *c = (ClusterConnection){
+                .cluster = source->cluster, .socket = s, .fd = fd, .balance = balance_of(source)
+        };
         if (c->balance == BALANCE_SOURCE)
                 c->source = hash_peer(&peer);
         list_init(&c->node);
@@ -244,6 +250,62 @@ static ClusterSocket *socket_of(const ClusterSource *source) {
 
 static int on_connection(sd_event_source *io, int fd, uint32_t revents, void *userdata);
 
+/* To a worker now, or when one can take it. */
+static void place_or_wait(
+                ClusterSocket *s, ClusterConnection *c, Candidates *candidates, uint64_t now_usec) {
+        if (place(s, c, candidates, now_usec))
+                return;
+        list_append(&s->waiting, &c->node);
+        s->n_waiting++;
+}
+
+static void log_no_proxy(Cluster *c, const char *reason) {
+        uint64_t now_usec = clock_now_usec();
+
+        if (c->proxy_logged_usec > 0 && now_usec - c->proxy_logged_usec < REFUSED_LOG_USEC)
+                return; /* anybody can send rubbish as fast as he likes */
+        c->proxy_logged_usec = now_usec;
+        log_warning("Closed a connection without a header of the PROXY protocol, version 2 (workers.proxy_protocol): %s",
+                        reason);
+}
+
+static void on_proxy_header(const ProxyHeader *header, const char *reason, void *userdata) {
+        ClusterConnection *c = userdata;
+        Cluster *cluster = c->cluster;
+        ClusterSocket *s = c->socket;
+        uint64_t now_usec = clock_now_usec();
+        Candidates candidates;
+
+        list_remove(&c->node);
+        if (cluster->n_proxies-- == CLUSTER_PROXIES_MAX)
+                dispatch_all(cluster);
+        if (!header)
+                log_no_proxy(cluster, reason);
+        if (!header || !s) {
+                connection_free(c);
+                return;
+        }
+        c->reader = proxy_reader_free(c->reader);
+        if (header->command == PROXY_COMMAND_PROXY && header->source_size > 0)
+                c->source = balance_hash_address(header->source, header->source_size);
+        find_candidates(s, /* all= */ true, now_usec, &candidates);
+        place_or_wait(s, c, &candidates, now_usec);
+}
+
+/* What comes by a proxy says itself whose it is. */
+static void await_proxy_header(Cluster *cluster, ClusterConnection *c) {
+        int r = proxy_reader_new(
+                        cluster->event, c->fd, CLUSTER_PROXY_TIMEOUT_USEC, on_proxy_header, c, &c->reader);
+
+        if (r < 0) {
+                log_no_proxy(cluster, strerror(-r));
+                connection_free(c);
+                return;
+        }
+        list_append(&cluster->proxies, &c->node);
+        cluster->n_proxies++;
+}
+
 static void set_watched(ClusterSource *source, bool watched) {
         int r;
 
@@ -266,6 +328,10 @@ void dispatch_unwatch(ClusterSource *source) {
                 source->io = sd_event_source_disable_unref(source->io);
 }
 
+static bool may_accept(const ClusterSocket *s) {
+        return s->n_waiting < CLUSTER_WAITING_MAX && s->cluster->n_proxies < CLUSTER_PROXIES_MAX;
+}
+
 static bool is_for_all(const ClusterSource *source) {
         return !source->socket;
 }
@@ -277,7 +343,7 @@ static void update_source(ClusterSource *source, const ClusterSocket *s, uint64_
         if (source->is_datagram || source->cluster->is_stopping || !source->cluster->event)
                 return;
         find_candidates(s, is_for_all(source), now_usec, &candidates);
-        set_watched(source, s->n_waiting < CLUSTER_WAITING_MAX && anybody_has_room(&candidates));
+        set_watched(source, may_accept(s) && anybody_has_room(&candidates));
 }
 
 static int on_connection(sd_event_source *io, int fd, uint32_t revents, void *userdata) {
@@ -287,19 +353,22 @@ static int on_connection(sd_event_source *io, int fd, uint32_t revents, void *us
         Candidates candidates;
         int r = 1;
 
-        candidates.n = 0;
-        if (s)
-                find_candidates(s, is_for_all(source), now_usec, &candidates);
-        for (unsigned i = 0; i < ACCEPT_MAX && r > 0 && anybody_has_room(&candidates); i++) {
+        if (!s) {
+                set_watched(source, false);
+                return 0;
+        }
+        find_candidates(s, is_for_all(source), now_usec, &candidates);
+        for (unsigned i = 0; i < ACCEPT_MAX && r > 0 && may_accept(s) && anybody_has_room(&candidates);
+                        i++) {
                 ClusterConnection *c = NULL;
 
                 r = accept_one(source, s, &c);
-                if (r > 0 && !place(s, c, &candidates, now_usec)) {
-                        list_append(&s->waiting, &c->node);
-                        s->n_waiting++;
-                }
+                if (r > 0 && source->cluster->proxy_protocol)
+                        await_proxy_header(source->cluster, c);
+                else if (r > 0)
+                        place_or_wait(s, c, &candidates, now_usec);
         }
-        if (!anybody_has_room(&candidates) || s->n_waiting >= CLUSTER_WAITING_MAX)
+        if (!may_accept(s) || !anybody_has_room(&candidates))
                 set_watched(source, false);
         if (r < 0) {
                 log_error_errno(r, "Failed to accept a connection, pausing: %m");
@@ -396,7 +465,14 @@ static void forget_socket(const ClusterSocket *s, const List *connections) {
 void dispatch_forget_socket(ClusterSocket *s) {
         list_foreach (node, &s->cluster->workers)
                 forget_socket(s, &list_entry(node, ClusterWorker, node)->in_flight);
+        forget_socket(s, &s->cluster->proxies);
         while (!list_empty(&s->waiting))
                 connection_free(list_entry(s->waiting.next, ClusterConnection, node));
         s->n_waiting = 0;
+}
+
+void dispatch_drop_proxies(Cluster *c) {
+        while (!list_empty(&c->proxies))
+                connection_free(list_entry(c->proxies.next, ClusterConnection, node));
+        c->n_proxies = 0;
 }
