@@ -12,6 +12,7 @@
 #include "basic/log.h"
 #include "basic/macro.h"
 #include "basic/parse.h"
+#include "master/arrivals.h"
 #include "master/connection-count.h"
 #include "master/manager-internal.h"
 #include "master/usage.h"
@@ -119,39 +120,47 @@ static bool connection_waits(const Manager *m) {
         return false;
 }
 
-/* As the kernel knows them. A service whose connections cannot be counted has to be taken for a busy one. */
-static uint64_t ask_for_connections(Manager *m) {
-        uint64_t n = 1;
+static int look_for_arrivals(Manager *m) {
         int r;
 
-        r = connection_count(&m->listeners, &n);
-        if (r >= 0 || r == -EAGAIN || m->warned_of_count)
-                return n;
+        if (m->arrivals)
+                return arrivals_look(m->arrivals);
+        r = arrivals_new(&m->listeners, &m->arrivals);
+        return r < 0 ? r : 1; /* before that there may have been one */
+}
+
+/* Only native workers count for themselves. Of the others' connections the kernel knows which are open, and
+ * that some came and went. It goes through those of all the host for it, which takes it milliseconds: so it
+ * is asked eight times in the idle time, and at its end. */
+static int ask_kernel(Manager *m, uint64_t now_usec) {
+        uint64_t limit_usec = m->config->idle_exit_usec;
+        int r;
+
+        r = look_for_arrivals(m);
+        if (r < 0)
+                return r;
+        m->arrived += (uint64_t) r;
+        if (now_usec - m->counted_usec < limit_usec / 8 && now_usec - m->idle.since_usec < limit_usec)
+                return 0;
+        r = connection_count(&m->listeners, &m->counted);
+        if (r < 0)
+                return r;
+        m->counted_usec = now_usec;
+        return 0;
+}
+
+static void warn_of_count(Manager *m, int error) {
+        if (m->warned_of_count || error == -EAGAIN)
+                return;
         m->warned_of_count = true;
         log_warning("%s: idle_exit is ignored: the connections of this kind of app cannot be counted: %s.",
                         m->config->path,
-                        r == -ENONET ? "its sockets are of another network namespace (PrivateNetwork=)"
-                                     : strerror(-r));
-        return n;
-}
-
-/* Only native workers count for themselves. The kernel goes through the connections of all the host, which
- * takes it milliseconds: so it is asked eight times in the idle time, and at its end. */
-static uint64_t count_connections(Manager *m, uint64_t now_usec) {
-        uint64_t limit_usec = m->config->idle_exit_usec;
-        uint64_t n = status_count_connections(m);
-
-        if (n > 0 || m->config->app_kind == APP_STATIC)
-                return n;
-        if (now_usec - m->counted_usec >= limit_usec / 8 || now_usec - m->idle.since_usec >= limit_usec) {
-                m->counted_usec = now_usec;
-                m->counted = ask_for_connections(m);
-        }
-        return m->counted;
+                        error == -ENONET ? "its sockets are of another network namespace (PrivateNetwork=)"
+                                         : strerror(-error));
 }
 
 static void look_at_clients(Manager *m, uint64_t now_usec) {
-        uint64_t accepted = 0;
+        uint64_t accepted = 0, n = status_count_connections(m);
         char buf[DURATION_STRING_MAX];
 
         if (m->config->idle_exit_usec == 0 || !m->listeners.from_systemd || m->state != MANAGER_RUNNING)
@@ -159,9 +168,14 @@ static void look_at_clients(Manager *m, uint64_t now_usec) {
         list_foreach (node, &m->workers)
                 accepted += atomic_load_explicit(
                                 &list_entry(node, Worker, node)->cell->accepted, memory_order_relaxed);
-        if (!idle_look(&m->idle, count_connections(m, now_usec), accepted, now_usec,
-                            m->config->idle_exit_usec) ||
-                        connection_waits(m))
+        if (n == 0 && m->config->app_kind != APP_STATIC) {
+                int r = ask_kernel(m, now_usec);
+                if (r < 0)
+                        warn_of_count(m, r);
+                n = r < 0 ? 1 : m->counted; /* what cannot be counted has to be taken for busy */
+                accepted += m->arrived;
+        }
+        if (!idle_look(&m->idle, n, accepted, now_usec, m->config->idle_exit_usec) || connection_waits(m))
                 return;
         log_event(LOG_INFO, (.message_id = MESSAGE_ID_IDLE),
                         "No connection for %s: ending, until the next one starts the service again.",

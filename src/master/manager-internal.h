@@ -10,6 +10,7 @@
 #include "basic/list.h"
 #include "basic/restart.h"
 #include "board/board.h"
+#include "master/arrivals.h"
 #include "master/control.h"
 #include "master/exits.h"
 #include "master/health-policy.h"
@@ -77,7 +78,11 @@ struct Manager {
         sd_event_source *tick;
         uint64_t tick_usec;
         Idle idle;
-        uint64_t counted, counted_usec; /* connections, as last asked of the kernel */
+
+        /* Of an app whose workers do not count: what the kernel says. */
+        Arrivals *arrivals;             /* NULL: not asked yet */
+        uint64_t arrived;               /* looks that found one */
+        uint64_t counted, counted_usec; /* open connections, and when that was asked */
         bool warned_of_count;
 
         char failure[FAILURE_MAX]; /* the latest reason why a slot is empty or a reload failed; "" when all

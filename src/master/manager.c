@@ -550,6 +550,7 @@ Manager *manager_free(Manager *m) {
         cgroups_free(m->environment.cgroups);
         sd_event_unref(m->event);
         board_done(&m->board);
+        arrivals_free(m->arrivals);
         listeners_done(&m->listeners);
         config_free(m->next_config);
         config_free(m->config);
