@@ -211,11 +211,14 @@ static int read_error(const struct nlmsghdr *message) {
 }
 
 /* Returns 1 at the end of the dump, 0 when there is more, or a negative errno. */
-static int read_part(const char *buf, int n, const Query *q, Count *c, bool *interrupted) {
-        const struct nlmsghdr *message = (const struct nlmsghdr *) buf;
+static int read_part(const char *buf, size_t n, const Query *q, Count *c, bool *interrupted) {
+        const struct nlmsghdr *message;
         int r;
 
-        for (; NLMSG_OK(message, n); message = NLMSG_NEXT(message, n)) {
+        for (size_t at = 0; at + sizeof(*message) <= n; at += NLMSG_ALIGN(message->nlmsg_len)) {
+                message = (const struct nlmsghdr *) (buf + at);
+                if (message->nlmsg_len < sizeof(*message) || message->nlmsg_len > n - at)
+                        return -EBADMSG;
                 if (message->nlmsg_flags & NLM_F_DUMP_INTR)
                         *interrupted = true;
                 if (message->nlmsg_type == NLMSG_DONE || message->nlmsg_type == NLMSG_ERROR) {
@@ -246,7 +249,7 @@ static int dump(int fd, const Query *q, Count *c) {
                         return errno == EAGAIN ? -EIO : -errno;
                 if ((size_t) n > sizeof(buf))
                         return -EMSGSIZE;
-                r = read_part(buf, (int) n, q, c, &interrupted);
+                r = read_part(buf, (size_t) n, q, c, &interrupted);
                 if (r != 0)
                         return r < 0 ? r : interrupted ? -EAGAIN : 0;
         }
