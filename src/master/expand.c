@@ -54,6 +54,7 @@ static int expand_fd(const char *p, size_t n, const ExpandValues *values, FILE *
                                 values->socket_names);
         else
                 strcpy(expected, "no %{fd:NAME}: there is no socket");
+        text_make_printable(expected); /* it may have been cut within a character */
         return refuse_braces(p, n, expected, ret_error);
 }
 

@@ -71,11 +71,29 @@ static void test_random(void **state) {
         }
 }
 
+static void quote(const char *in, const char *out) {
+        char buf[16];
+
+        assert_ptr_equal(text_quote(in, buf, sizeof(buf)), buf);
+        assert_string_equal(buf, out);
+}
+
+/* In quotes and printable; what is too long shows that, and is never longer than the buffer. */
+static void test_quote(void **state) {
+        quote("", "\"\"");
+        quote("a \"b\"", "\"a \"b\"\"");
+        quote("a\nb", "\"a?b\"");
+        quote("1234567890", "\"1234567890\"");
+        quote("12345678901", "\"1234567890…\"");
+        quote("123456789ä1", "\"123456789?…\"");
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_kept),
                 cmocka_unit_test(test_replaced),
                 cmocka_unit_test(test_c1),
+                cmocka_unit_test(test_quote),
                 cmocka_unit_test(test_random),
         };
 
