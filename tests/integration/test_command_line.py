@@ -33,6 +33,36 @@ def test_check_invalid(config):
     assert f'{config}:2: workers.count: found 0, expected "auto" or a number from 1 to 256\n' in r.stderr
 
 
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ('app: { kind = "program"; };', ": app.command: found nothing, expected the program and its arguments"),
+        ('app: { kind = "node"; command = [ "npm", "start" ]; directory = "@"; };',
+         ':1: app.command: found "npm start", expected the program itself: npm is a Node process too and takes the app\'s '
+         'channel for itself; say what "scripts.start" in package.json says: node server.js\n'),
+        ('app: { kind = "node"; command = [ "node", "--watch", "server.js" ]; };',
+         ':1: app.command: found "node --watch server.js", expected no --watch: '),
+        ('app: { kind = "program"; command = [ "x" ]; };\nworkers: { spare = 2; };',
+         ':2: workers.spare: found it with app.kind = "program", expected it with "node" only: '),
+        ('app: { environment_file = "@/env"; };', ":1: app.environment_file: @/env:2: found a line without an equals sign"),
+    ],
+)
+def test_check_kinds(config, tmp_path, text, message):
+    """What does not go together, and what the configuration names, is told with its line too."""
+    (tmp_path / "package.json").write_text('{\n "scripts": {\n  "start": "node server.js"\n }\n}\n')
+    (tmp_path / "env").write_text("A=1\ntop secret\n")
+    config.write_text(text.replace("@", str(tmp_path)))
+    r = run("--check", config)
+    assert (r.returncode, r.stdout) == (2, "")
+    assert str(config) + message.replace("@", str(tmp_path)) in r.stderr and "secret" not in r.stderr
+
+
+def test_check_needs_no_program(config):
+    """A configuration is valid before its app is installed."""
+    config.write_text('app: { kind = "node"; command = [ "/nonexistent/node", "server.js" ]; directory = "/nonexistent"; };\n')
+    assert run("--check", config).stdout == f"{config}: valid\n"
+
+
 def test_start_with_invalid_file(start):
     """The same without --check: exit 2, nothing was started, systemd knows why."""
     m = start("http: { max_connections = 0; };")
