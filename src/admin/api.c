@@ -24,16 +24,22 @@ typedef struct Route {
         bool changes; /* POST; else GET and HEAD */
         const char *act;
         /* Reads the body of a POST: the members that it may have. NULL: it has none. */
-        bool (*read)(json_t *body, ApiDecision *ret);
+        bool (*read)(const json_t *body, ApiDecision *ret);
+        size_t body_max;
 } Route;
 
-static bool read_workers(json_t *body, ApiDecision *ret);
+/* More than anybody needs for anything but a message. */
+#define COMMAND_MAX ((size_t) 64 * 1024)
+
+static bool read_workers(const json_t *body, ApiDecision *ret);
+static bool read_message(const json_t *body, ApiDecision *ret);
 
 static const Route routes[] = {
-        { "/v1/status", false, "list", NULL },
-        { "/v1/exits", false, "exits", NULL },
-        { "/v1/reload", true, "reload", NULL },
-        { "/v1/scale", true, "scale", read_workers },
+        { "/v1/status", false, "list", NULL, COMMAND_MAX },
+        { "/v1/exits", false, "exits", NULL, COMMAND_MAX },
+        { "/v1/reload", true, "reload", NULL, COMMAND_MAX },
+        { "/v1/scale", true, "scale", read_workers, COMMAND_MAX },
+        { "/v1/send", true, "send", read_message, API_BODY_MAX },
 };
 
 static const struct {
@@ -47,7 +53,7 @@ static const struct {
         { 405, "method-not-allowed", "The method is not allowed for this." },
         { 408, "timeout", "The request did not come in time." },
         { 411, "length-required", "The body must have a Content-Length." },
-        { 413, "too-large", "The body is too long, expected at most 65536 bytes." },
+        { 413, "too-large", "The body is too long." },
         { 414, "too-large", "The target of the request is too long." },
         { 415, "unsupported-media-type", "The body must be application/json." },
         { 417, "expectation-failed", "No expectation but 100-continue is met." },
@@ -165,8 +171,9 @@ bool api_check_head(const HttpRequest *request, const char *buf, ApiDecision *re
                 return refuse_status(ret, 403);
         if (request->chunked)
                 return refuse_status(ret, 411);
-        if (request->content_length > API_BODY_MAX)
-                return refuse_status(ret, 413);
+        if (request->content_length > route->body_max)
+                return refuse(ret, 413, "too-large", "The body: found %llu bytes, expected at most %zu.",
+                                (unsigned long long) request->content_length, route->body_max);
         return check_body_type(route, request, buf, ret);
 }
 
@@ -180,28 +187,47 @@ static const char *found(const json_t *value, char buf[static FOUND_MAX]) {
         return buf;
 }
 
-static bool read_workers(json_t *body, ApiDecision *ret) {
-        json_t *value = json_object_get(body, "workers");
+/* What nobody reads was meant to do something. */
+static bool check_members(const json_t *body, size_t n, const char *expected, ApiDecision *ret) {
+        return json_object_size(body) == n ||
+               refuse(ret, 400, "invalid", "The body: found %zu members, expected %s.",
+                               json_object_size(body), expected);
+}
+
+static bool read_number(const json_t *value, const char *name, unsigned *ret_number, ApiDecision *ret) {
         char buf[FOUND_MAX];
 
-        if (!value)
-                return refuse(ret, 400, "invalid", "workers: found nothing, expected a number from 1 to %d.",
-                                API_WORKERS_MAX);
         if (!json_is_integer(value) || json_integer_value(value) < 1 ||
                         json_integer_value(value) > API_WORKERS_MAX)
-                return refuse(ret, 400, "invalid", "workers: found %s, expected a number from 1 to %d.",
-                                found(value, buf), API_WORKERS_MAX);
-        ret->workers = (unsigned) json_integer_value(value);
+                return refuse(ret, 400, "invalid", "%s: found %s, expected a number from 1 to %d.", name,
+                                value ? found(value, buf) : "nothing", API_WORKERS_MAX);
+        *ret_number = (unsigned) json_integer_value(value);
         return true;
 }
 
-/* What nobody reads was meant to do something. */
-static bool check_members(const Route *route, const json_t *body, ApiDecision *ret) {
-        size_t expected = route->read ? 1 : 0;
+static bool read_workers(const json_t *body, ApiDecision *ret) {
+        return read_number(json_object_get(body, "workers"), "workers", &ret->workers, ret) &&
+               check_members(body, 1, "\"workers\" alone", ret);
+}
 
-        return json_object_size(body) == expected ||
-               refuse(ret, 400, "invalid", "The body: found %zu members, expected %s.",
-                               json_object_size(body), expected ? "\"workers\" alone" : "none");
+static bool read_message(const json_t *body, ApiDecision *ret) {
+        const json_t *message = json_object_get(body, "message"), *worker = json_object_get(body, "worker");
+        _cleanup_free_ char *text = NULL;
+
+        if (!message)
+                return refuse(ret, 400, "invalid", "message: found nothing, expected a JSON value.");
+        if (worker && !read_number(worker, "worker", &ret->worker, ret))
+                return false;
+        if (!check_members(body, worker ? 2 : 1, "\"message\" and at most \"worker\" besides", ret))
+                return false;
+        text = json_dumps(message, JSON_ENCODE_ANY | JSON_COMPACT);
+        if (!text)
+                return refuse_status(ret, 500);
+        if (strlen(text) > API_PAYLOAD_MAX)
+                return refuse(ret, 413, "too-large", "message: found %zu bytes, expected at most %d.",
+                                strlen(text), API_PAYLOAD_MAX);
+        ret->payload = TAKE_PTR(text);
+        return true;
 }
 
 static bool read_body(const Route *route, const char *text, size_t n, ApiDecision *ret) {
@@ -218,7 +244,7 @@ static bool read_body(const Route *route, const char *text, size_t n, ApiDecisio
                 (void) refuse(ret, 400, "invalid", "The body: found %s, expected an object.",
                                 found(body, buf));
         else
-                done = (!route->read || route->read(body, ret)) && check_members(route, body, ret);
+                done = route->read ? route->read(body, ret) : check_members(body, 0, "none", ret);
         json_decref(body);
         return done;
 }

@@ -9,13 +9,18 @@
 #include "http/parser.h"
 
 #define API_MESSAGE_MAX 320
-#define API_BODY_MAX    (64 * 1024)
 #define API_WORKERS_MAX 256
+
+/* What a worker's channel takes, and a body that holds as much. */
+#define API_PAYLOAD_MAX (256 * 1024)
+#define API_BODY_MAX    (API_PAYLOAD_MAX + 4 * 1024)
 
 typedef struct ApiDecision {
         /* When it is to be put to the master; else NULL. A string that lives for ever, like all here. */
         const char *act;
         unsigned workers; /* of a "scale"; else 0 */
+        unsigned worker;  /* of a "send", 0 for all; else 0 */
+        char *payload;    /* of a "send", its message as JSON on one line, freed by the caller; else NULL */
 
         /* When it is answered with an error. */
         unsigned status;

@@ -210,10 +210,17 @@ static void on_reply(const MasterReply *reply, void *userdata) {
  * Requests
  */
 
-static int client_ask(Client *c, const ApiDecision *d) {
+static int client_ask(Client *c, ApiDecision *d) {
+        _cleanup_free_ char *payload = TAKE_PTR(d->payload);
+        const MasterRequest request = {
+                .act = d->act,
+                .workers = d->workers,
+                .worker = d->worker,
+                .message = payload,
+        };
         int r;
 
-        r = master_link_ask(c->context->link, d->act, d->workers, on_reply, c, &c->question);
+        r = master_link_ask(c->context->link, &request, on_reply, c, &c->question);
         if (r == -EPIPE || r == -ENOBUFS)
                 return client_answer_status(c, 503);
         return r < 0 ? r : client_set_state(c, CLIENT_WAITING);

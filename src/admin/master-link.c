@@ -141,19 +141,33 @@ int master_link_new(sd_event *event, void (*on_lost)(void *userdata), void *user
         return 0;
 }
 
-int master_link_ask(MasterLink *link, const char *act, unsigned workers, master_reply_handler_t handler,
+/* A fresh text, NULL without memory. */
+static char *format_request(const MasterRequest *request, uint64_t id) {
+        char workers[32] = "", worker[32] = "";
+        char *text;
+
+        if (request->workers > 0)
+                snprintf(workers, sizeof(workers), ",\"workers\":%u", request->workers);
+        if (request->worker > 0)
+                snprintf(worker, sizeof(worker), ",\"worker\":%u", request->worker);
+        if (asprintf(&text, "{\"cmd\":\"MUSTER\",\"act\":\"%s\",\"id\":%" PRIu64 "%s%s%s%s}", request->act,
+                            id, workers, worker, request->message ? ",\"message\":" : "",
+                            request->message ? request->message : "") < 0)
+                return NULL;
+        return text;
+}
+
+int master_link_ask(MasterLink *link, const MasterRequest *request, master_reply_handler_t handler,
                 void *userdata, MasterQuestion **ret) {
+        _cleanup_free_ char *text = format_request(request, ++link->last_id);
         MasterQuestion *question;
-        char text[160], more[32] = "";
         int r;
 
-        if (workers > 0)
-                snprintf(more, sizeof(more), ",\"workers\":%u", workers);
-        snprintf(text, sizeof(text), "{\"cmd\":\"MUSTER\",\"act\":\"%s\",\"id\":%" PRIu64 "%s}", act,
-                        ++link->last_id, more);
         question = malloc(sizeof(*question));
-        if (!question)
+        if (!question || !text) {
+                free(question);
                 return -ENOMEM;
+        }
         r = muster_channel_send(link->channel, text, /* fd= */ -1, NULL, NULL);
         if (r < 0) {
                 free(question);

@@ -11,6 +11,14 @@
 typedef struct MasterLink MasterLink;
 typedef struct MasterQuestion MasterQuestion;
 
+/* What it is asked: the members of a question go along unless they are 0 or NULL. */
+typedef struct MasterRequest {
+        const char *act;
+        unsigned workers;
+        unsigned worker;
+        const char *message; /* JSON on one line */
+} MasterRequest;
+
 /* What the master said. */
 typedef struct MasterReply {
         const char *code; /* NULL: it is done; else why not, a word for programs */
@@ -25,9 +33,8 @@ typedef void (*master_reply_handler_t)(const MasterReply *reply, void *userdata)
  * told. Returns 0 or a negative errno. */
 int master_link_new(sd_event *event, void (*on_lost)(void *userdata), void *userdata, MasterLink **ret);
 
-/* Asks. @workers goes along unless it is 0. Returns 0 or a negative errno, -EPIPE when the master is gone.
- */
-int master_link_ask(MasterLink *link, const char *act, unsigned workers, master_reply_handler_t handler,
+/* Asks. Returns 0 or a negative errno, -EPIPE when the master is gone. */
+int master_link_ask(MasterLink *link, const MasterRequest *request, master_reply_handler_t handler,
                 void *userdata, MasterQuestion **ret);
 
 /* Nobody wants to hear the answer any more; what was asked for is done all the same. NULL is allowed. */

@@ -15,6 +15,7 @@
 #include "build-config.h"
 #include "cli/app.h"
 #include "cli/client.h"
+#include "cli/message.h"
 #include "cli/print.h"
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
@@ -27,15 +28,19 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 static bool arg_json;
 static const char *arg_socket;
 static uint64_t arg_timeout_usec = USEC_INFINITY; /* not given */
-static unsigned arg_workers;
+static unsigned arg_worker;                       /* not given */
+static char *arg_body; /* of the request, made of what comes after the name of the app; NULL: none */
 
 typedef struct Verb {
         const char *name;
         unsigned min_args, max_args;
         ClientRequest request;
-        bool takes_workers; /* after the name of the app */
+        int (*read)(const char *argument); /* what comes after the name of the app: an exit status, or -1 */
+        const char *arguments;             /* all of them, in words; NULL: an app at most */
+        bool takes_worker;
         bool is_status;
         int (*print)(const char *app, const ClientAnswer *a);
+        bool (*is_whole)(const char *body, size_t n); /* NULL: whatever is answered with 200 is */
 } Verb;
 
 static void print_help(void) {
@@ -45,9 +50,11 @@ static void print_help(void) {
                "  exits NAME             the latest ends of workers, and why\n"
                "  reload NAME            read the configuration anew; returns when that generation serves, or\n"
                "                         fails with the reason why the old one goes on\n"
-               "  scale NAME N           from now on N workers\n\n"
+               "  scale NAME N           from now on N workers\n"
+               "  send NAME MESSAGE      a JSON value for all workers that are ready, or for one\n\n"
                "     --json              print the answer as JSON\n"
                "     --socket=PATH       of the control socket, instead of /run/muster/NAME/control\n"
+               "     --worker=N          send: for the worker of this number alone\n"
                "     --timeout=DURATION  how long to wait for the answer (30s; for reload no limit)\n"
                "  -h --help              print this text\n"
                "     --version           print the version\n\n"
@@ -93,6 +100,36 @@ static int show_scale(const char *app, const ClientAnswer *a) {
         return print_scale(stdout, app, a->body, a->n);
 }
 
+static int show_send(const char *app, const ClientAnswer *a) {
+        return print_send(stdout, app, a->body, a->n);
+}
+
+static int read_workers(const char *argument) {
+        unsigned n;
+
+        if (parse_uint(argument, &n) < 0 || n < 1 || n > WORKERS_MAX)
+                return usage_error(
+                                "the number of workers must be from 1 to " STRINGIFY(WORKERS_MAX), argument);
+        if (asprintf(&arg_body, "{\"workers\":%u}", n) < 0) {
+                arg_body = NULL;
+                return fail(NULL);
+        }
+        return -1;
+}
+
+static int read_message(const char *argument) {
+        _cleanup_free_ char *text = NULL;
+        int r;
+
+        r = message_format(argument, arg_worker, &text);
+        if (r > 0)
+                return usage_error(text, NULL);
+        if (r < 0)
+                return fail(NULL);
+        arg_body = TAKE_PTR(text);
+        return -1;
+}
+
 static const Verb verbs[] = {
         { "status", 0, 1, { .method = "GET", .path = "/v1/status", .timeout_usec = TIMEOUT_DEFAULT_USEC },
                         .is_status = true, .print = show_status },
@@ -100,7 +137,11 @@ static const Verb verbs[] = {
                         .print = show_exits },
         { "reload", 1, 1, { .method = "POST", .path = "/v1/reload" }, .print = show_reload },
         { "scale", 2, 2, { .method = "POST", .path = "/v1/scale", .timeout_usec = TIMEOUT_DEFAULT_USEC },
-                        .takes_workers = true, .print = show_scale },
+                        .read = read_workers, .arguments = "the name of an app and a number of workers",
+                        .print = show_scale },
+        { "send", 2, 2, { .method = "POST", .path = "/v1/send", .timeout_usec = TIMEOUT_DEFAULT_USEC },
+                        .read = read_message, .arguments = "the name of an app and a message",
+                        .takes_worker = true, .print = show_send, .is_whole = print_send_is_whole },
 };
 
 static int print_answer(const Verb *verb, const App *app, const ClientAnswer *a) {
@@ -116,7 +157,7 @@ static int print_answer(const Verb *verb, const App *app, const ClientAnswer *a)
                 fprintf(stderr, "muster: %s: the answer is not what was expected\n", app->name);
         else if (r < 0)
                 fprintf(stderr, "muster: %s\n", strerror(-r));
-        return r < 0 ? EXIT_FAILED : EXIT_DONE;
+        return r < 0 || (verb->is_whole && !verb->is_whole(a->body, a->n)) ? EXIT_FAILED : EXIT_DONE;
 }
 
 /* What the other side refused, in its own words. */
@@ -134,16 +175,12 @@ static int print_refusal(const App *app, const ClientAnswer *a) {
 static int ask(const Verb *verb, const App *app) {
         _cleanup_(client_answer_done) ClientAnswer answer = { .status = 0 };
         ClientRequest request = verb->request;
-        char body[64];
         int r;
 
         request.socket_path = app->socket_path;
+        request.json = arg_body;
         if (arg_timeout_usec != USEC_INFINITY)
                 request.timeout_usec = arg_timeout_usec;
-        if (verb->takes_workers) {
-                snprintf(body, sizeof(body), "{\"workers\":%u}", arg_workers);
-                request.json = body;
-        }
         r = client_ask(&request, &answer);
         if (r < 0)
                 return fail(app_explain_error(app, r, answer.error));
@@ -188,15 +225,22 @@ static int parse_timeout(const char *text) {
         return -1;
 }
 
+static int parse_worker(const char *text) {
+        if (parse_uint(text, &arg_worker) < 0 || arg_worker < 1 || arg_worker > WORKERS_MAX)
+                return usage_error("--worker: expected a number from 1 to " STRINGIFY(WORKERS_MAX), text);
+        return -1;
+}
+
 /* Returns an exit status, or -1 to go on. */
 static int parse_options(int argc, char *argv[]) {
-        enum { ARG_JSON = 0x100, ARG_SOCKET, ARG_TIMEOUT, ARG_VERSION };
+        enum { ARG_JSON = 0x100, ARG_SOCKET, ARG_TIMEOUT, ARG_VERSION, ARG_WORKER };
         static const struct option options[] = {
                 { "json", no_argument, NULL, ARG_JSON },
                 { "socket", required_argument, NULL, ARG_SOCKET },
                 { "timeout", required_argument, NULL, ARG_TIMEOUT },
                 { "help", no_argument, NULL, 'h' },
                 { "version", no_argument, NULL, ARG_VERSION },
+                { "worker", required_argument, NULL, ARG_WORKER },
                 { NULL, 0, NULL, 0 },
         };
         int c, r;
@@ -211,6 +255,11 @@ static int parse_options(int argc, char *argv[]) {
                         break;
                 case ARG_TIMEOUT:
                         r = parse_timeout(optarg);
+                        if (r >= 0)
+                                return r;
+                        break;
+                case ARG_WORKER:
+                        r = parse_worker(optarg);
                         if (r >= 0)
                                 return r;
                         break;
@@ -236,23 +285,23 @@ static const Verb *find_verb(const char *name) {
 
 /* Returns an exit status, or -1 to go on. */
 static int check_arguments(const Verb *verb, char **args, unsigned n) {
+        char text[128];
+
+        if (n < verb->min_args && verb->arguments) {
+                snprintf(text, sizeof(text), "%s are expected", verb->arguments);
+                return usage_error(text, NULL);
+        }
         if (n < verb->min_args)
-                return usage_error(
-                                verb->takes_workers
-                                                ? "the name of an app and a number of workers are expected"
-                                                : "no app was named",
-                                NULL);
+                return usage_error("no app was named", NULL);
         if (n > verb->max_args)
                 return usage_error("too many arguments", args[verb->max_args]);
         if (n > 0 && !app_name_is_valid(args[0]))
                 return usage_error(
                                 "the app's name must be 1 to 64 letters, digits and _.:-, beginning with none of .-",
                                 args[0]);
-        if (verb->takes_workers && (parse_uint(args[1], &arg_workers) < 0 || arg_workers < 1 ||
-                                                   arg_workers > WORKERS_MAX))
-                return usage_error(
-                                "the number of workers must be from 1 to " STRINGIFY(WORKERS_MAX), args[1]);
-        return -1;
+        if (arg_worker > 0 && !verb->takes_worker)
+                return usage_error("--worker is for the command send", NULL);
+        return verb->read ? verb->read(args[1]) : -1;
 }
 
 int main(int argc, char *argv[]) {
@@ -275,5 +324,6 @@ int main(int argc, char *argv[]) {
                 fprintf(stderr, "muster: cannot write: %s\n", strerror(errno));
                 r = EXIT_FAILED;
         }
+        free(arg_body);
         return r;
 }

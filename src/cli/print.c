@@ -348,6 +348,34 @@ int print_scale(FILE *f, const char *app, const char *body, size_t n) {
         return 0;
 }
 
+static void print_undelivered(FILE *f, const char *app, const json_t *u) {
+        char worker[HUMAN_MAX], pid[HUMAN_MAX];
+
+        fprintf(f, "%s: worker %s (pid %s) has not got it: ", app, or_dash(number(u, "worker", worker)),
+                        or_dash(number(u, "pid", pid)));
+        print_text(f, get_text(u, "reason"));
+        fputc('\n', f);
+}
+
+int print_send(FILE *f, const char *app, const char *body, size_t n) {
+        _cleanup_json_ json_t *json = load_object(body, n);
+        uint64_t delivered;
+        size_t i;
+        json_t *u;
+
+        if (!get_number(json, "delivered", &delivered))
+                return -EBADMSG;
+        fprintf(f, "%s: delivered to %" PRIu64 " worker%s\n", app, delivered, delivered == 1 ? "" : "s");
+        json_array_foreach(json_object_get(json, "undelivered"), i, u) print_undelivered(f, app, u);
+        return 0;
+}
+
+bool print_send_is_whole(const char *body, size_t n) {
+        _cleanup_json_ json_t *json = load_object(body, n);
+
+        return json_array_size(json_object_get(json, "undelivered")) == 0;
+}
+
 int print_json(FILE *f, const char *body, size_t n) {
         _cleanup_json_ json_t *json = load_object(body, n);
 

@@ -15,8 +15,14 @@ int print_exits(FILE *f, const char *body, size_t n, bool color);
 int print_reload(FILE *f, const char *app, const char *body, size_t n);
 int print_scale(FILE *f, const char *app, const char *body, size_t n);
 
+/* Who has got a message, and who has not. */
+int print_send(FILE *f, const char *app, const char *body, size_t n);
+
 /* The JSON itself, indented and in ASCII, for a terminal. */
 int print_json(FILE *f, const char *body, size_t n);
+
+/* Whether everybody has got it. */
+bool print_send_is_whole(const char *body, size_t n);
 
 /* The sentence of an error, made printable, as a fresh string. */
 int print_error_message(const char *body, size_t n, char **ret);

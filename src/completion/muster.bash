@@ -13,13 +13,13 @@ _muster() {
                 return
         fi
         if [[ $cur == -* ]]; then
-                mapfile -t COMPREPLY < <(compgen -W '--json --socket= --timeout= -h --help --version' -- "$cur")
+                mapfile -t COMPREPLY < <(compgen -W '--json --socket= --timeout= --worker= -h --help --version' -- "$cur")
                 [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *= ]] && compopt -o nospace
                 return
         fi
         for ((i = 1; i < COMP_CWORD; i++)); do
                 case ${COMP_WORDS[i]} in
-                --socket | --timeout) [[ ${COMP_WORDS[i+1]} == = ]] && ((i++)); ((i++)) ;;
+                --socket | --timeout | --worker) [[ ${COMP_WORDS[i+1]} == = ]] && ((i++)); ((i++)) ;;
                 -*) ;;
                 *) words+=("${COMP_WORDS[i]}") ;;
                 esac
@@ -27,7 +27,7 @@ _muster() {
         COMPREPLY=()
         case ${#words[@]} in
         0)
-                mapfile -t COMPREPLY < <(compgen -W 'status exits reload scale' -- "$cur")
+                mapfile -t COMPREPLY < <(compgen -W 'status exits reload scale send' -- "$cur")
                 ;;
         1)
                 for f in @configdir@/*.conf; do

@@ -289,6 +289,12 @@ bool json_span_to_integer(JsonSpan value, int64_t min, int64_t max, int64_t *ret
         return true;
 }
 
+bool json_span_begins(JsonSpan value, const char *s) {
+        size_t n = strlen(s);
+
+        return value.p && value.n >= n + 2 && value.p[0] == '"' && memcmp(value.p + 1, s, n) == 0;
+}
+
 static char unescape(const char **p) {
         static const char from[] = "bfnrt", to[] = "\b\f\n\r\t";
         char c = *(*p)++;

@@ -41,6 +41,9 @@ bool json_span_is(JsonSpan value, const char *s);
 /* Whether the value is a whole number from @min to @max, written as JSON.stringify() writes one. */
 bool json_span_to_integer(JsonSpan value, int64_t min, int64_t max, int64_t *ret);
 
+/* Whether the value is a string that begins with @s, likewise. */
+bool json_span_begins(JsonSpan value, const char *s);
+
 /* Copies a string value into @buf as far as it fits, without escapes: they become what they stand for, or
  * '?' where that is not ASCII. Returns false, with an empty text, when the value is no string. For texts
  * that people read. */

@@ -6,8 +6,13 @@
 #include <string.h>
 
 #include "basic/fd.h"
+#include "basic/log.h"
 #include "ipc/json.h"
 #include "master/manager-internal.h"
+#include "master/worker-messages.h"
+
+static_assert(CONTROL_MESSAGE_MAX <= WORKER_MESSAGE_MAX,
+                "What is taken for a worker must fit on its channel");
 
 static void write_status(FILE *f, void *userdata) {
         status_write(userdata, f);
@@ -49,12 +54,93 @@ static void on_scale(ControlRequest *request, unsigned n, void *userdata) {
         control_request_finish(request, NULL, text);
 }
 
+/* What others may send: all but what a worker would take for Node's own words or ours. Names that are
+ * written with escapes do not come from muster-admin, which has none left. */
+static bool is_for_application(const char *json, size_t n) {
+        JsonMember cmd = { .name = "cmd" };
+
+        (void) json_scan(json, n, &cmd, 1); /* the channel has done so before */
+        return !json_span_is(cmd.value, "MUSTER") && !json_span_begins(cmd.value, "NODE_");
+}
+
+static const char *send_error_to_string(int r) {
+        return r == -ENOBUFS ? "it does not read what it was sent before"
+               : r == -EPIPE ? "its channel is closed"
+                             : strerror(-r);
+}
+
+/* To the workers in that slot, 0: in all; during a replacement a slot may have two. Tells how many have it,
+ * and writes down who has not. */
+static unsigned deliver(const Manager *m, unsigned slot, const char *json, size_t n, FILE *undelivered) {
+        const char *separator = "";
+        unsigned delivered = 0;
+
+        list_foreach (node, &m->workers) {
+                Worker *w = list_entry(node, Worker, node);
+
+                if (w->state != WORKER_READY || (slot > 0 && w->slot != slot))
+                        continue;
+                int r = worker_send(w, json, n);
+                if (r >= 0) {
+                        delivered++;
+                        continue;
+                }
+                fprintf(undelivered, "%s{\"worker\":%u,\"pid\":%d,\"reason\":", separator, w->slot, w->pid);
+                json_write_string(undelivered, send_error_to_string(r));
+                fputc('}', undelivered);
+                separator = ",";
+        }
+        return delivered;
+}
+
+static void finish_send(
+                ControlRequest *request, unsigned slot, unsigned delivered, const char *undelivered) {
+        _cleanup_free_ char *text = NULL;
+        bool none = delivered == 0 && !*undelivered;
+        int r;
+
+        if (none && slot > 0)
+                r = asprintf(&text, "Worker %u is not ready, or there is none of that number.", slot);
+        else if (none)
+                r = asprintf(&text, "No worker is ready.");
+        else
+                r = asprintf(&text, "{\"delivered\":%u,\"undelivered\":[%s]}", delivered, undelivered);
+        if (r < 0) {
+                text = NULL;
+                log_oom();
+        }
+        control_request_finish(request, none || !text ? "failed" : NULL, text ? text : "Out of memory.");
+}
+
+static void on_send(ControlRequest *request, unsigned slot, const char *json, size_t n, void *userdata) {
+        _cleanup_free_ char *undelivered = NULL;
+        unsigned delivered = 0;
+        size_t size = 0;
+        FILE *f;
+
+        if (!is_for_application(json, n)) {
+                control_request_finish(request, "invalid",
+                                "A message whose \"cmd\" is MUSTER or begins with NODE_ is not the application's.");
+                return;
+        }
+        f = open_memstream(&undelivered, &size);
+        if (f)
+                delivered = deliver(userdata, slot, json, n, f);
+        if (!f || fclose(f) != 0) {
+                log_oom();
+                control_request_finish(request, "failed", "Out of memory.");
+                return;
+        }
+        finish_send(request, slot, delivered, undelivered);
+}
+
 int commands_init(Manager *m) {
         static const ControlHandlers handlers = {
                 .write_status = write_status,
                 .write_exits = write_exits,
                 .reload = on_reload,
                 .scale = on_scale,
+                .send = on_send,
         };
         int fd, r;
 

@@ -29,8 +29,8 @@
 #include "master/variable.h"
 #include "muster/process.h"
 
-/* What muster-admin may say at once. */
-#define RECEIVE_MAX (256 * 1024)
+/* What muster-admin may say at once: a message to workers, and what is around it. */
+#define RECEIVE_MAX (CONTROL_MESSAGE_MAX + 1024)
 
 /* What it may be told at once: the status of 2 × 256 workers, with all their texts. */
 #define SEND_MAX (1024 * 1024)
@@ -216,9 +216,33 @@ static void control_scale(Control *c, uint64_t id, JsonSpan workers) {
                 c->handlers->scale(request, (unsigned) n, c->userdata);
 }
 
+static void control_deliver(Control *c, uint64_t id, JsonSpan worker, JsonSpan message) {
+        ControlRequest *request;
+        uint64_t slot = 0;
+
+        if (worker.p && (span_to_uint64(worker, &slot) < 0 || slot < 1 || slot > CONTROL_WORKERS_MAX)) {
+                control_reply(c, id, "invalid",
+                                "The worker must be from 1 to " STRINGIFY(CONTROL_WORKERS_MAX) ".");
+                return;
+        }
+        if (!message.p || message.n > CONTROL_MESSAGE_MAX) {
+                control_reply(c, id, "invalid",
+                                message.p ? "The message is too long." : "There is no message.");
+                return;
+        }
+        request = control_request_new(c, id);
+        if (request)
+                c->handlers->send(request, (unsigned) slot, message.p, message.n, c->userdata);
+}
+
 static void control_take(Control *c, const char *json, size_t n) {
-        JsonMember members[] = { { .name = "cmd" }, { .name = "act" }, { .name = "id" },
-                { .name = "workers" } };
+        enum { CMD, ACT, ID, WORKERS, WORKER, MESSAGE };
+        JsonMember members[] = { [CMD] = { .name = "cmd" },
+                [ACT] = { .name = "act" },
+                [ID] = { .name = "id" },
+                [WORKERS] = { .name = "workers" },
+                [WORKER] = { .name = "worker" },
+                [MESSAGE] = { .name = "message" } };
         JsonSpan act;
         uint64_t id;
 
@@ -227,13 +251,13 @@ static void control_take(Control *c, const char *json, size_t n) {
                 return;
         }
         if (json_scan(json, n, members, ELEMENTSOF(members)) < 0 ||
-                        !json_span_is(members[0].value, "MUSTER") || !members[1].value.p ||
-                        span_to_uint64(members[2].value, &id) < 0) {
+                        !json_span_is(members[CMD].value, "MUSTER") || !members[ACT].value.p ||
+                        span_to_uint64(members[ID].value, &id) < 0) {
                 control_refuse(c, "no request");
                 return;
         }
 
-        act = members[1].value;
+        act = members[ACT].value;
         if (json_span_is(act, "list"))
                 control_reply_written(c, id, c->handlers->write_status);
         else if (json_span_is(act, "exits"))
@@ -241,7 +265,9 @@ static void control_take(Control *c, const char *json, size_t n) {
         else if (json_span_is(act, "reload"))
                 control_reload(c, id);
         else if (json_span_is(act, "scale"))
-                control_scale(c, id, members[3].value);
+                control_scale(c, id, members[WORKERS].value);
+        else if (json_span_is(act, "send"))
+                control_deliver(c, id, members[WORKER].value, members[MESSAGE].value);
         else /* after an upgrade muster-admin is newer than the master that runs */
                 control_reply(c, id, "unknown",
                                 "The master does not know this request: it is older than muster-admin.");

@@ -25,9 +25,14 @@ typedef struct ControlHandlers {
         /* Finished by control_request_finish(), at once or later. @n is 1 … CONTROL_WORKERS_MAX. */
         void (*reload)(ControlRequest *request, void *userdata);
         void (*scale)(ControlRequest *request, unsigned n, void *userdata);
+        /* Likewise. @worker is a slot, 1 … CONTROL_WORKERS_MAX, or 0 for all of them. @json is one JSON
+         * value of @n bytes, at most CONTROL_MESSAGE_MAX, without a NUL behind it; it lives as long as the
+         * call. */
+        void (*send)(ControlRequest *request, unsigned worker, const char *json, size_t n, void *userdata);
 } ControlHandlers;
 
 #define CONTROL_WORKERS_MAX 256
+#define CONTROL_MESSAGE_MAX (256 * 1024)
 
 /* @listen_fd is taken over on success. @app and @handlers are borrowed. Returns 0 or -ENOMEM. */
 int control_new(int listen_fd, const char *app, const ControlHandlers *handlers, void *userdata,

@@ -244,12 +244,17 @@ int worker_messages_attach(Worker *w) {
         return muster_channel_set_handlers(muster_child_get_channel(w->child), &handlers, w);
 }
 
+int worker_send(Worker *w, const char *json, size_t n) {
+        return muster_channel_send_full(muster_child_get_channel(w->child), json, n, /* fd= */ -1,
+                        MUSTER_HANDLE_AUTO, NULL, NULL);
+}
+
 /* One that cannot be sent, because nobody reads, is the answer too. */
 void worker_probe(Worker *w) {
-        if (w->cluster) {
+        static const char probe[] = "{\"cmd\":\"MUSTER\",\"act\":\"probe\"}";
+
+        if (w->cluster)
                 cluster_worker_ping(w->cluster);
-                return;
-        }
-        (void) muster_channel_send(muster_child_get_channel(w->child),
-                        "{\"cmd\":\"MUSTER\",\"act\":\"probe\"}", -1, NULL, NULL);
+        else
+                (void) worker_send(w, probe, sizeof(probe) - 1);
 }

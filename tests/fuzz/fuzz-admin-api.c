@@ -2,7 +2,8 @@
 /* What muster-admin makes of a request: routes, conditions, bodies, and the error that is answered.
  *
  * Whatever comes, it is one question to the master or one error, never both; a number of workers is within
- * its range; and what is answered is one line of JSON in printable text. */
+ * its range; a message is one line, and there is one only for who sends one; and what is answered is one
+ * line of JSON in printable text. */
 
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,7 @@ static void check_error(const ApiDecision *d) {
         size_t n;
 
         check(d->status >= 400 && d->status < 600 && d->code && *d->message && d->workers == 0);
+        check(d->worker == 0 && !d->payload);
         check((d->status == 405) == (d->allow != NULL));
         check(body && strncmp(body, "{\"error\":{\"code\":\"", 18) == 0);
         for (const char *p = body; *p; p++)
@@ -41,6 +43,8 @@ static void check_decision(const ApiDecision *d) {
                 check(d->workers >= 1 && d->workers <= API_WORKERS_MAX);
         else
                 check(d->workers == 0);
+        check(!d->payload == !(d->act && strcmp(d->act, "send") == 0));
+        check(d->payload ? d->worker <= API_WORKERS_MAX && !strchr(d->payload, '\n') : d->worker == 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -65,5 +69,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
          */
         api_decide(&request, text, text + request.head_size, size - request.head_size, &d);
         check_decision(&d);
+        free(d.payload);
         return 0;
 }

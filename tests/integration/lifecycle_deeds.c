@@ -164,6 +164,14 @@ static void channel(const char *query, const char *text, char *answer) {
         tell_channel(text);
 }
 
+static void received(const char *query, const char *text, char *answer) {
+        snprintf(answer, ANSWER_MAX, "%s\n", self.received);
+}
+
+static void be_deaf(const char *query, const char *text, char *answer) {
+        self.deaf = true;
+}
+
 static void close_channel(const char *query, const char *text, char *answer) {
         (void) close(self.channel_fd);
         self.channel_fd = -1;
@@ -317,6 +325,8 @@ static const Deed deeds[] = {
         { "/status", false, status },
         { "/channel", false, channel },
         { "/close-channel", false, close_channel },
+        { "/received", false, received },
+        { "/deaf", false, be_deaf },
         { "/notify", false, notify },
         { "/barrier", false, barrier },
         { "/watchdog", false, watchdog },

@@ -29,10 +29,12 @@ typedef struct Self {
         unsigned generation;
         int channel_fd; /* -1: none, or closed */
         int bell_fd;
-        Cell *cell;        /* the board's, or a private one without a board */
-        uint64_t messages; /* lines that arrived on the channel */
-        bool stubborn;     /* SIGTERM is not heard */
-        bool beating;      /* says WATCHDOG=1 */
+        Cell *cell;                    /* the board's, or a private one without a board */
+        uint64_t messages;             /* lines that arrived on the channel */
+        char received[ANSWER_MAX / 2]; /* the last of them */
+        bool deaf;                     /* reads nothing from it */
+        bool stubborn;                 /* SIGTERM is not heard */
+        bool beating;                  /* says WATCHDOG=1 */
 } Self;
 
 extern Self self;

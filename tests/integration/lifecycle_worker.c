@@ -13,6 +13,8 @@
  *      /status?TEXT        {"cmd":"MUSTER","act":"status"}
  *      /channel?BYTES      exactly these on the channel; end a line by %0A
  *      /close-channel
+ *      /received           the last line that came on the channel
+ *      /deaf               reads nothing from it from now on
  *      /notify?TEXT        to NOTIFY_SOCKET; lines are parted by %0A
  *      /barrier?TEXT       likewise with a descriptor, without TEXT BARRIER=1: "closed" when it was closed
  *      /watchdog?on=1      from now on WATCHDOG=1 in half of WATCHDOG_USEC
@@ -273,6 +275,19 @@ static void on_signal(void) {
                 drain();
 }
 
+/* As much of a line as an answer takes. */
+static void take_received(char c) {
+        static char line[sizeof(self.received) - 1];
+        static size_t n;
+
+        if (c == '\n') {
+                snprintf(self.received, sizeof(self.received), "%.*s", (int) n, line);
+                self.messages++;
+                n = 0;
+        } else if (n < sizeof(line))
+                line[n++] = c;
+}
+
 /* Nothing is done about a message: that the loop has turned is the answer to a probe. */
 static void on_channel(void) {
         char data[65536];
@@ -280,7 +295,7 @@ static void on_channel(void) {
         ssize_t n = recv(self.channel_fd, data, sizeof(data), MSG_DONTWAIT);
         if (n > 0) {
                 for (ssize_t i = 0; i < n; i++)
-                        self.messages += data[i] == '\n';
+                        take_received(data[i]);
                 return;
         }
         if (n < 0 && errno == EAGAIN)
@@ -428,7 +443,7 @@ static void turn(void) {
 
         /* A descriptor of -1 is passed over by poll(2). */
         p[n++] = (struct pollfd){ self.stubborn ? -1 : signal_fd, POLLIN, 0 };
-        p[n++] = (struct pollfd){ self.channel_fd, POLLIN, 0 };
+        p[n++] = (struct pollfd){ self.deaf ? -1 : self.channel_fd, POLLIN, 0 };
         for (int i = 0; i < n_listeners; i++)
                 p[n++] = (struct pollfd){ accepting ? FIRST_FD + i : -1, POLLIN, 0 };
         for (size_t i = 0; i < n_before; i++)

@@ -7,6 +7,7 @@ import os
 import pathlib
 import pty
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import threading
 
 import pytest
 from harness import MUSTER, tcp, unix
+from lifecycle import begin, connected, tell
 from worker_harness import DEADLINE, Client
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
@@ -127,7 +129,7 @@ def test_json(controlled):
     status = json.loads(r.stdout)
     assert status["app"] == "web" and status["workers"] == {"wanted": 2, "ready": 2, "failing": 0}
     assert r.stdout.count("\n") == 1
-    for name in ("exits", "web"), ("reload", "web"), ("scale", "web", "2"):
+    for name in ("exits", "web"), ("reload", "web"), ("scale", "web", "2"), ("send", "web", "{}"):
         r = muster(m, "--json", *name)
         assert (r.returncode, r.stderr) == (0, ""), r
         json.loads(r.stdout)
@@ -246,6 +248,136 @@ def test_scale(controlled):
     answer = post(m, "/v1/scale", {"workers": 1}, [JSON])
     assert answer.status == 200 and json.loads(answer.body)["workers"] == 1
     m.wait_until(lambda: len(m.worker_processes()) == 1, "one worker")
+
+
+#
+# Messages to workers
+#
+
+
+def worker_pids(m):
+    """By slot."""
+    return {p["slot"]: p["pid"] for p in status_of(m)["processes"]}
+
+
+def received(m, pid):
+    """What that worker has heard last on its channel."""
+    with connected(m, pid) as client:
+        return client.request("/received").body.decode().rstrip("\n")
+
+
+def wait_received(m, pid, text):
+    m.wait_until(lambda: received(m, pid) == text, f"{text} on the channel of {pid}")
+
+
+def test_send(controlled, tmp_path):
+    """To all workers, or to one, as one line whatever was typed."""
+    m = begin(controlled, tmp_path, workers=2)
+    pids = worker_pids(m)
+    r = muster(m, "send", "web", '{"act": "flush",\n "names": ["ü"]}')
+    assert (r.returncode, r.stdout, r.stderr) == (0, "web: delivered to 2 workers\n", "")
+    for pid in pids.values():
+        wait_received(m, pid, '{"act":"flush","names":["ü"]}')
+    r = muster(m, "--json", "send", "web", "--worker", "2", '"hello"')
+    assert (r.returncode, json.loads(r.stdout)) == (0, {"delivered": 1, "undelivered": []})
+    wait_received(m, pids[2], '"hello"')
+    assert received(m, pids[1]) == '{"act":"flush","names":["ü"]}'
+    assert muster(m, "send", "web", "--worker=1", "--", "-1").returncode == 0
+    wait_received(m, pids[1], "-1")
+
+
+def test_send_deep_and_long(controlled, tmp_path):
+    """What goes through is what the channel takes; what is too deep or too long is answered as such."""
+    m = begin(controlled, tmp_path, workers=1)
+    for depth in range(2040, 2052):
+        answer = post(m, "/v1/send", b'{"message":' + b"[" * depth + b"]" * depth + b"}", [JSON])
+        assert answer.status == (200 if depth < 2048 else 400), depth
+    longest = json.dumps("x" * (256 * 1024 - 2)).encode()
+    assert post(m, "/v1/send", b'{"message":' + longest + b"}", [JSON]).status == 200
+    answer = post(m, "/v1/send", b'{"message":[' + longest + b"]}", [JSON])
+    assert answer.status == 413 and error_of(answer)["message"] == "message: found 262146 bytes, expected at most 262144."
+    assert post(m, "/v1/send", b" " * (260 * 1024 + 1), [JSON]).status == 413
+
+
+def test_send_to_native_workers(controlled):
+    """Which have no use for it, and go on."""
+    m = controlled(workers=2)
+    for text in '{"act":"suicide"}', '"x"', json.dumps("x" * 100_000):
+        r = muster(m, "send", "web", text)
+        assert (r.returncode, r.stdout) == (0, "web: delivered to 2 workers\n")
+    assert m.get().status == 200
+    assert len(worker_pids(m)) == 2 and not json.loads(ask(m, "/v1/exits").body)["exits"]
+
+
+@pytest.mark.parametrize("cmd", ["NODE_HANDLE", "NODE_CLUSTER", "NODE_", "MUSTER", "\\u004dUSTER"])
+def test_send_what_is_not_the_applications(controlled, tmp_path, cmd):
+    """A worker would take it for Node's, or for the master's."""
+    m = begin(controlled, tmp_path, workers=1)
+    r = muster(m, "send", "web", f'{{"act":"disconnect","\\u0063md":"{cmd}"}}')
+    assert (r.returncode, r.stdout) == (1, "")
+    assert r.stderr == 'muster: web: A message whose "cmd" is MUSTER or begins with NODE_ is not the application\'s.\n'
+    answer = post(m, "/v1/send", {"message": {"cmd": "NODE"}}, [JSON])
+    assert answer.status == 200
+    wait_received(m, worker_pids(m)[1], '{"cmd":"NODE"}')
+
+
+def test_send_to_nobody(controlled, tmp_path):
+    """Only who serves gets a message: that nobody does is a failure."""
+    m = begin(controlled, tmp_path, workers=1)
+    r = muster(m, "send", "web", "1", "--worker=2")
+    assert (r.returncode, r.stderr) == (1, "muster: web: Worker 2 is not ready, or there is none of that number.\n")
+    m.life.set_mode("never-ready")
+    tell(m, "/crash")
+    m.wait_status(lambda text: text.startswith("0/1 "))
+    r = muster(m, "send", "web", "1")
+    assert (r.returncode, r.stderr) == (1, "muster: web: No worker is ready.\n")
+
+
+def test_send_to_who_does_not_read(controlled, tmp_path):
+    """A worker that does not read, or has closed its channel, is named; the others have it."""
+    m = begin(controlled, tmp_path, workers=3)
+    pids = worker_pids(m)
+    for slot, command in (1, "/deaf"), (2, "/close-channel"):
+        with connected(m, pids[slot]) as client:
+            assert client.request(command).status == 200
+    text = json.dumps("x" * 100_000)
+
+    def undelivered():
+        r = muster(m, "--json", "send", "web", text)
+        found = {(u["worker"], u["pid"]): u["reason"] for u in json.loads(r.stdout)["undelivered"]}
+        assert r.returncode == (1 if found else 0)
+        return found if len(found) == 2 else None  # the kernel's buffer and the master's queue are full
+
+    deaf = {(1, pids[1]): "it does not read what it was sent before", (2, pids[2]): "its channel is closed"}
+    assert m.wait_until(undelivered, "two that get nothing") == deaf
+    r = muster(m, "send", "web", text)
+    assert r.returncode == 1
+    assert sorted(r.stdout.splitlines()) == [
+        "web: delivered to 1 worker",
+        f"web: worker 1 (pid {pids[1]}) has not got it: it does not read what it was sent before",
+        f"web: worker 2 (pid {pids[2]}) has not got it: its channel is closed",
+    ]
+    assert worker_pids(m) == pids
+
+
+# Node as a worker that hears and answers; it knows the channel by a name of its own.
+NODE_WORKER = """
+os.environ["NODE_CHANNEL_FD"] = os.environ["MUSTER_CHANNEL_FD"]
+beat()
+set_state(READY)
+os.execv(NODE, [NODE, "-e", '''
+    process.on('message', (m) => process.send({ cmd: 'MUSTER', act: 'status', text: 'heard ' + JSON.stringify(m) }));
+'''])
+"""
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="there is no Node")
+def test_send_to_node(controlled):
+    """process.on('message') gets it, also what was sent before there was such a handler."""
+    m = controlled(workers=1, worker=f"NODE = {shutil.which('node')!r}\n{NODE_WORKER}")
+    r = muster(m, "send", "web", '{"a":[1,"\u2028"]}')
+    assert (r.returncode, r.stdout) == (0, "web: delivered to 1 worker\n")
+    m.wait_until(lambda: status_of(m)["processes"][0]["status"] == 'heard {"a":[1,"\u2028"]}', "an answer")
 
 
 @pytest.mark.parametrize(
@@ -524,6 +656,13 @@ def test_control_socket_alone(start, folder):
         (("scale", "web", "two"), 'found "two"\n'),
         (("status", "../x"), 'found "../x"\n'),
         (("status", ""), 'found ""\n'),
+        (("send",), "the name of an app and a message are expected"),
+        (("send", "web"), "the name of an app and a message are expected"),
+        (("send", "web", "hello"), "the message must be JSON, in quotes for the shell, like '\"text\"' or '{\"key\":1}': found \"hello\" ("),
+        (("send", "web", "1", "2"), 'muster: too many arguments: found "2"\n'),
+        (("send", "web", "1", "--worker=0"), '--worker: expected a number from 1 to 256: found "0"\n'),
+        (("send", "web", "1", "--worker", "x"), 'found "x"\n'),
+        (("reload", "web", "--worker=1"), "--worker is for the command send"),
         (("--timeout=5", "status"), '--timeout: expected a time span such as 30s, or 0 for none: found "5"\n'),
         (("--nonsense",), "unrecognized option"),
         (("--socket",), "requires an argument"),
@@ -679,11 +818,13 @@ def test_completion(folder):
         assert (r.returncode, r.stderr) == (0, "")
         return set(r.stdout.split())
 
-    assert complete("muster", "") == {"status", "exits", "reload", "scale"}
-    assert complete("muster", "s") == {"status", "scale"}
+    assert complete("muster", "") == {"status", "exits", "reload", "scale", "send"}
+    assert complete("muster", "s") == {"status", "scale", "send"}
     assert complete("muster", "reload", "") == {"web", "shop"}
     assert complete("muster", "reload", "w") == {"web"}
     assert complete("muster", "--json", "status", "s") == {"shop"}
     assert complete("muster", "scale", "web", "") == set()
+    assert complete("muster", "send", "--worker", "1", "w") == {"web"}
+    assert complete("muster", "send", "--worker", "=", "1", "w") == {"web"}
     assert complete("muster", "reload", "web", "") == set()
     assert {"--json", "--help", "--timeout="} <= complete("muster", "--")

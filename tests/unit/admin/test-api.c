@@ -120,6 +120,80 @@ static void test_scale(void **state) {
         }
 }
 
+/* A message is any value, and becomes one line; a worker may be named. */
+static void test_send(void **state) {
+        static const struct {
+                const char *body;
+                unsigned worker;
+                const char *payload;
+        } cases[] = {
+                { "{\"message\":\"ready\"}", 0, "\"ready\"" },
+                { "{\"message\":null,\"worker\":3}", 3, "null" },
+                { "{ \"worker\" : 256, \"message\" : [ 1,\n 0.5 ] }", 256, "[1,0.5]" },
+                { "{\"message\":{\"b\":{},\"\\u0061\":\"\\n\xc3\xbc\"}}", 0,
+                                "{\"b\":{},\"a\":\"\\n\xc3\xbc\"}" },
+                { "{\"message\":{\"\\u0063md\":\"NODE\\u005fX\"}}", 0, "{\"cmd\":\"NODE_X\"}" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                ApiDecision d = ask("POST /v1/send", JSON, cases[i].body);
+                _cleanup_free_ char *payload = d.payload;
+
+                assert_non_null(d.act);
+                assert_string_equal(d.act, "send");
+                assert_int_equal(d.worker, cases[i].worker);
+                assert_string_equal(payload, cases[i].payload);
+        }
+}
+
+/* What is no such body leaves nothing behind. */
+static void test_send_wrong(void **state) {
+        static const char *const cases[][2] = {
+                { "{}", "message: found nothing, expected a JSON value." },
+                { "{\"worker\":1}", "message: found nothing, expected a JSON value." },
+                { "{\"message\":1,\"worker\":0}", "worker: found 0, expected a number from 1 to 256." },
+                { "{\"message\":1,\"worker\":null}",
+                                "worker: found null, expected a number from 1 to 256." },
+                { "{\"message\":1,\"workers\":1}",
+                                "The body: found 2 members, expected \"message\" and at most \"worker\" besides." },
+                { "\"message\"", "The body: found \"message\", expected an object." },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                ApiDecision d = ask("POST /v1/send", JSON, cases[i][0]);
+
+                assert_int_equal(d.status, 400);
+                assert_string_equal(d.message, cases[i][1]);
+                assert_null(d.payload);
+                assert_int_equal(d.worker, 0);
+        }
+        assert_int_equal(ask("GET /v1/send", "", NULL).status, 405);
+        assert_int_equal(ask("POST /v1/send", "Origin: http://x\r\n" JSON, "{\"message\":1}").status, 403);
+}
+
+/* A message is as long as the worker's channel takes it, and not longer. */
+static void test_send_length(void **state) {
+        size_t size = API_BODY_MAX + 1024;
+        _cleanup_free_ char *text = malloc(size);
+
+        for (int more = 0; more <= 1; more++) {
+                int n = API_PAYLOAD_MAX + more;
+
+                snprintf(text, size,
+                                "POST /v1/send HTTP/1.1\r\nHost: x\r\n" JSON
+                                "Content-Length: %d\r\n\r\n{\"message\":\"%0*d\"}",
+                                n + 12, n - 2, 0);
+                ApiDecision d = decide(text);
+                _cleanup_free_ char *payload = d.payload;
+                if (more == 0)
+                        assert_int_equal(strlen(payload), API_PAYLOAD_MAX);
+                else
+                        assert_string_equal(
+                                        d.message, "message: found 262145 bytes, expected at most 262144.");
+        }
+        assert_int_equal(ask("POST /v1/send", JSON "Content-Length: 266241\r\n", NULL).status, 413);
+}
+
 /* 400 says what was found and what was expected. */
 static void test_wrong_body(void **state) {
         static const char *const cases[][2] = {
@@ -160,7 +234,8 @@ static void test_wrong_body(void **state) {
 /* A body whose length nobody knows, or that is too long, is not waited for. */
 static void test_length(void **state) {
         assert_int_equal(ask("POST /v1/scale", JSON "Transfer-Encoding: chunked\r\n", NULL).status, 411);
-        assert_int_equal(ask("POST /v1/scale", JSON "Content-Length: 65537\r\n", NULL).status, 413);
+        assert_string_equal(ask("POST /v1/scale", JSON "Content-Length: 65537\r\n", NULL).message,
+                        "The body: found 65537 bytes, expected at most 65536.");
         assert_int_equal(ask("POST /v1/scale", JSON "Content-Length: 18446744073709551615\r\n", NULL).status,
                         413);
 }
@@ -200,6 +275,9 @@ int main(void) {
                 cmocka_unit_test(test_method),
                 cmocka_unit_test(test_pages),
                 cmocka_unit_test(test_scale),
+                cmocka_unit_test(test_send),
+                cmocka_unit_test(test_send_wrong),
+                cmocka_unit_test(test_send_length),
                 cmocka_unit_test(test_wrong_body),
                 cmocka_unit_test(test_length),
                 cmocka_unit_test(test_codes),

@@ -108,6 +108,7 @@ static void test_not_json(void **state) {
                 free(PRINTED(-EBADMSG, print_exits(f, BODY(bodies[i]), false)));
                 free(PRINTED(-EBADMSG, print_reload(f, "web", BODY(bodies[i]))));
                 free(PRINTED(-EBADMSG, print_scale(f, "web", BODY(bodies[i]))));
+                free(PRINTED(-EBADMSG, print_send(f, "web", BODY(bodies[i]))));
                 char *message = NULL;
                 assert_int_equal(print_error_message(BODY(bodies[i]), &message), -EBADMSG);
                 assert_null(message);
@@ -149,6 +150,24 @@ static void test_results(void **state) {
         assert_string_equal(scaled, "web: 4 workers wanted, 2 ready\n");
 }
 
+/* Who has a message, and a line for each that has not; then it is not whole. */
+static void test_send(void **state) {
+        static const char two[] = "{\"delivered\":2,\"undelivered\":[]}", old[] = "{\"delivered\":1}";
+        static const char some[] =
+                        "{\"delivered\":0,\"undelivered\":[{\"worker\":3,\"pid\":77,\"reason\":\"it sleeps\\n\"},{}]}";
+        _cleanup_free_ char *a = PRINTED(0, print_send(f, "web", BODY(two)));
+        _cleanup_free_ char *b = PRINTED(0, print_send(f, "web", BODY(old)));
+        _cleanup_free_ char *c = PRINTED(0, print_send(f, "web", BODY(some)));
+
+        assert_string_equal(a, "web: delivered to 2 workers\n");
+        assert_string_equal(b, "web: delivered to 1 worker\n");
+        assert_string_equal(c, "web: delivered to 0 workers\n"
+                               "web: worker 3 (pid 77) has not got it: it sleeps?\n"
+                               "web: worker - (pid -) has not got it: -\n");
+        assert_true(print_send_is_whole(BODY(two)) && print_send_is_whole(BODY(old)));
+        assert_false(print_send_is_whole(BODY(some)));
+}
+
 /* For a terminal: nothing but ASCII, so no control character is left. */
 static void test_json(void **state) {
         _cleanup_free_ char *text = PRINTED(0, print_json(f, BODY("{\"b\":\"\\u001b\xc2\x9b\",\"a\":[1]}")));
@@ -176,6 +195,7 @@ int main(void) {
                 cmocka_unit_test(test_not_json),
                 cmocka_unit_test(test_exits),
                 cmocka_unit_test(test_results),
+                cmocka_unit_test(test_send),
                 cmocka_unit_test(test_json),
                 cmocka_unit_test(test_error_message),
         };

@@ -552,6 +552,18 @@ static void check_text(const char *value, size_t size, const char *expected) {
 }
 
 /* Escapes become what they stand for, and what could speak to a terminal a question mark. */
+/* Likewise, of which only the beginning matters. */
+static void test_span_begins(void **state) {
+        assert_true(json_span_begins(span("\"NODE_HANDLE\""), "NODE_"));
+        assert_true(json_span_begins(span("\"NODE_\""), "NODE_"));
+        assert_true(json_span_begins(span("\"\""), ""));
+        assert_false(json_span_begins(span("\"NODE\""), "NODE_"));
+        assert_false(json_span_begins(span("\"NODE\""), "NODE\""));
+        assert_false(json_span_begins(span("\"node_x\""), "NODE_"));
+        assert_false(json_span_begins(span("123456789"), "23456"));
+        assert_false(json_span_begins((JsonSpan){ .p = NULL }, ""));
+}
+
 static void test_to_text(void **state) {
         check_text("\"\"", 64, "");
         check_text("\"plain\"", 64, "plain");
@@ -682,6 +694,7 @@ int main(void) {
                 cmocka_unit_test(test_members_that_are_not),
                 cmocka_unit_test(test_several_members),
                 cmocka_unit_test(test_span_is),
+                cmocka_unit_test(test_span_begins),
                 cmocka_unit_test(test_to_text),
                 cmocka_unit_test(test_to_text_cut),
                 cmocka_unit_test(test_to_text_of_no_string),

@@ -14,9 +14,11 @@
 
 #define GET(path)  "GET " path " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 #define POST(path) "POST " path " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-#define SCALE(body, n)                                                             \
-        "POST /v1/scale HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" \
+#define POST_JSON(path, body, n)                                                  \
+        "POST " path " HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" \
         "Content-Length: " n "\r\nConnection: close\r\n\r\n" body
+#define SCALE(body, n) POST_JSON("/v1/scale", body, n)
+#define SEND(body, n)  POST_JSON("/v1/send", body, n)
 
 static char dir[] = "/tmp/test-control-XXXXXX";
 
@@ -24,6 +26,8 @@ static char dir[] = "/tmp/test-control-XXXXXX";
 static ControlRequest *requests[128];
 static size_t n_requests;
 static unsigned scaled_to;
+static unsigned sent_to;
+static char sent[128];
 static bool finish_at_once;
 static int stops;
 static Control *control;
@@ -55,7 +59,14 @@ static void scale(ControlRequest *request, unsigned n, void *userdata) {
         note(request);
 }
 
-static const ControlHandlers handlers = { write_status, write_exits, reload, scale };
+static void send_to_workers(
+                ControlRequest *request, unsigned worker, const char *json, size_t n, void *userdata) {
+        sent_to = worker;
+        snprintf(sent, sizeof(sent), "%.*s", (int) n, json);
+        note(request);
+}
+
+static const ControlHandlers handlers = { write_status, write_exits, reload, scale, send_to_workers };
 
 static void on_stopped(void *userdata) {
         assert_ptr_equal(userdata, dir);
@@ -246,6 +257,27 @@ static void test_later(void **state) {
         expect(POST("/v1/reload"), "200", "{\"generation\":2,\"workers\":1}");
 }
 
+/* A message arrives as it is meant, with the worker that it is for; and the answer goes back as it is. */
+static void test_send(void **state) {
+        Answer a;
+
+        use_real_one("");
+        sent_to = 7;
+        client_open(&a, SEND("{\"message\":{\"a\":[1,\n\"}\"]}}", "26"));
+        run_until(n_requests == 1);
+        assert_int_equal(sent_to, 0);
+        assert_string_equal(sent, "{\"a\":[1,\"}\"]}");
+        finish_last(NULL, "{\"delivered\":2}");
+        client_expect(&a, "200", "{\"delivered\":2}");
+
+        client_open(&a, SEND("{\"message\":\"x\",\"worker\":256}", "28"));
+        run_until(n_requests == 1);
+        assert_int_equal(sent_to, 256);
+        assert_string_equal(sent, "\"x\"");
+        finish_last("failed", "No worker is ready.");
+        client_expect(&a, "422", "{\"error\":{\"code\":\"failed\",\"message\":\"No worker is ready.\"}}");
+}
+
 /* Without anybody who asks it ends by itself, and the next client starts it again. */
 static void test_idle(void **state) {
         Answer a;
@@ -378,6 +410,11 @@ static void test_refused(void **state) {
                 { "\"act\":\"scale\",\"id\":7,\"workers\":257", "invalid" },
                 { "\"act\":\"scale\",\"id\":7,\"workers\":\"2\"", "invalid" },
                 { "\"act\":\"scale\",\"id\":7,\"workers\":1.5", "invalid" },
+                { "\"act\":\"send\",\"id\":7", "invalid" },
+                { "\"act\":\"send\",\"id\":7,\"worker\":1", "invalid" },
+                { "\"act\":\"send\",\"id\":7,\"message\":1,\"worker\":0", "invalid" },
+                { "\"act\":\"send\",\"id\":7,\"message\":1,\"worker\":257", "invalid" },
+                { "\"act\":\"send\",\"id\":7,\"message\":1,\"worker\":null", "invalid" },
                 { "\"act\":\"bake\",\"id\":7", "unknown" },
         };
 
@@ -527,6 +564,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 control_test(test_on_demand),
                 control_test(test_later),
+                control_test(test_send),
                 control_test(test_idle),
                 control_test(test_killed),
                 control_test(test_client_gone),
