@@ -662,8 +662,8 @@ static void test_print_round_trip(void **state) {
                 "restart: { backoff_min = \"1s\"; backoff_max = \"1s\"; };"
                 "http: { max_request_head = 1025; max_connections = 1; idle_timeout = \"1d\"; };"
                 "listen: ( { address = \"8080\"; name = \"a b\\\"c\"; }, { address = \"[::1]:1\"; } );",
-                "app: { kind = \"program\"; command = ( \"a \\\"b\\\" \\\\\", \"\", \"\\n\" ); environment = { A = 0x10; B = \"\\\"\"; }; };"
-                "workers: { stop_signal = \"SIGUSR1\"; wait_ready = true; start_grace = \"0\"; };",
+                PROGRAM "workers: { stop_signal = \"SIGUSR1\"; wait_ready = true; start_grace = \"0\"; };",
+                "app: { kind = \"program\"; command = ( \"a \\\"b\\\" \\\\\", \"\", \"\\n\" ); environment = { A = 0x10; B = \"\\\"\"; }; };",
                 "app: { kind = \"node\"; command = [ \"x\" ]; }; workers: { balance = \"least-lag\"; spare = 3; };",
         };
 
