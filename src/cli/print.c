@@ -97,6 +97,13 @@ static const TableColumn status_columns[] = {
         { "STATUS", false },
 };
 
+/* Where the master passes the connections on, it knows of these in the place of open ones and requests. */
+enum { COLUMN_CONNECTIONS = 5, COLUMN_REQUESTS = 6 };
+
+static bool is_passed(const json_t *object) {
+        return json_is_integer(json_object_get(object, "passed"));
+}
+
 static const char *color_of_state(const char *state) {
         if (state && strcmp(state, "running") == 0)
                 return "\033[32m";
@@ -124,8 +131,12 @@ static void print_head(FILE *f, const json_t *status, bool color) {
         if (get_number(workers, "failing", &failing) && failing > 0)
                 fprintf(f, ", %s%" PRIu64 " failing%s", color ? "\033[31m" : "", failing,
                                 color ? "\033[0m" : "");
-        fprintf(f, "\n  connections: %s open, %s requests\n", or_dash(number(status, "connections", a)),
-                        or_dash(number(status, "requests", b)));
+        if (is_passed(status))
+                fprintf(f, "\n  connections: %s passed\n", or_dash(number(status, "passed", a)));
+        else
+                fprintf(f, "\n  connections: %s open, %s requests\n",
+                                or_dash(number(status, "connections", a)),
+                                or_dash(number(status, "requests", b)));
         fputs("configuration: ", f);
         print_text(f, get_text(status, "config"));
         fputc('\n', f);
@@ -134,6 +145,15 @@ static void print_head(FILE *f, const json_t *status, bool color) {
                 print_text(f, failure);
                 fputs(color ? "\033[0m\n" : "\n", f);
         }
+}
+
+static const char *lag(const json_t *p, char buf[static HUMAN_MAX]) {
+        uint64_t usec;
+
+        if (!get_number(p, "lag_usec", &usec))
+                return NULL;
+        snprintf(buf, HUMAN_MAX, "%.1fms", (double) usec / 1000);
+        return buf;
 }
 
 static int add_process(Table *t, const json_t *p) {
@@ -154,8 +174,8 @@ static int add_process(Table *t, const json_t *p) {
                 get_text(p, "state"),
                 number(p, "generation", generation),
                 duration(p, "uptime_usec", uptime),
-                number(p, "connections", connections),
-                number(p, "requests", requests),
+                is_passed(p) ? number(p, "passed", connections) : number(p, "connections", connections),
+                is_passed(p) ? lag(p, requests) : number(p, "requests", requests),
                 size(p, "memory_bytes", memory),
                 duration(p, "cpu_usec", cpu),
                 text     ? text
@@ -233,13 +253,19 @@ static int add_rows(Table *t, const json_t *processes, const json_t *slots) {
 }
 
 int print_status(FILE *f, const char *body, size_t n, bool color) {
+        TableColumn columns[ELEMENTSOF(status_columns)];
         _cleanup_(table_freep) Table *t = NULL;
         _cleanup_json_ json_t *status = load_object(body, n);
         int r;
 
         if (!status)
                 return -EBADMSG;
-        r = table_new(status_columns, ELEMENTSOF(status_columns), &t);
+        memcpy(columns, status_columns, sizeof(columns));
+        if (is_passed(status)) {
+                columns[COLUMN_CONNECTIONS].title = "PASSED";
+                columns[COLUMN_REQUESTS].title = "LAG";
+        }
+        r = table_new(columns, ELEMENTSOF(columns), &t);
         if (r >= 0)
                 r = add_rows(t, json_object_get(status, "processes"), json_object_get(status, "slots"));
         if (r < 0)

@@ -76,8 +76,10 @@ static _printf_(2, 3) void add(Line *l, const char *format, ...) {
 static void add_running(const Manager *m, Line *l) {
         unsigned failing = count_failing(m);
 
-        add(l, "%u/%u workers ready, %" PRIu64 " connections, generation %" PRIu64, status_count_ready(m),
-                        m->n_wanted, status_count_connections(m), m->generation);
+        add(l, "%u/%u workers ready, ", status_count_ready(m), m->n_wanted);
+        if (m->config->app_kind == APP_STATIC)
+                add(l, "%" PRIu64 " connections, ", status_count_connections(m));
+        add(l, "generation %" PRIu64, m->generation);
         if (failing > 0)
                 add(l, "; %u failing", failing);
         if (*m->failure)
@@ -101,9 +103,11 @@ static void format_status(const Manager *m, char buf[static STATUS_MAX]) {
         case MANAGER_STOPPING:
                 if (m->exit_status != 0)
                         add(&l, "Failed to start: %s", m->failure);
-                else
+                else if (m->config->app_kind == APP_STATIC)
                         add(&l, "Stopping: %u workers finish %" PRIu64 " connections",
                                         status_count_workers(m), status_count_connections(m));
+                else
+                        add(&l, "Stopping: %u workers finish", status_count_workers(m));
                 break;
         default:
                 add_running(m, &l);
@@ -144,6 +148,26 @@ static void write_text(FILE *f, const char *name, const char *text) {
                 fputs("null", f);
 }
 
+/* What is not known is null. */
+static void write_number(FILE *f, const char *name, bool known, uint64_t value) {
+        if (known)
+                fprintf(f, ",\"%s\":%" PRIu64, name, value);
+        else
+                fprintf(f, ",\"%s\":null", name);
+}
+
+/* Native workers count for themselves; what a Node app is passed is counted here. */
+static void write_counts(const Worker *w, FILE *f) {
+        bool native = w->kind == APP_STATIC, node = w->cluster;
+        uint64_t lag = node ? cluster_worker_get_lag_usec(w->cluster) : 0;
+
+        write_number(f, "connections", native, connections_of(w));
+        write_number(f, "requests", native, requests_of(w));
+        write_number(f, "passed", node, node ? cluster_worker_get_taken(w->cluster) : 0);
+        write_number(f, "in_flight", node, node ? cluster_worker_get_in_flight(w->cluster) : 0);
+        write_number(f, "lag_usec", lag > 0, lag);
+}
+
 static void write_slot(const Slot *s, uint64_t now_usec, FILE *f) {
         fprintf(f, "{\"slot\":%u,\"state\":\"%s\",\"early_deaths\":%u,\"retry_in_usec\":", s->id,
                         slot_state_to_string(s), s->restart.early_deaths);
@@ -166,19 +190,12 @@ static void write_process(const Worker *w, uint64_t now_usec, FILE *f) {
 
         fprintf(f,
                         "{\"slot\":%u,\"pid\":%d,\"state\":\"%s\",\"generation\":%" PRIu64
-                        ",\"uptime_usec\":%" PRIu64 ",\"connections\":%" PRIu64 ",\"requests\":%" PRIu64,
-                        w->slot, w->pid, state, w->generation, now_usec - w->started_usec, connections_of(w),
-                        requests_of(w));
-        fputs(",\"memory_bytes\":", f);
-        if (usage_memory(w->pid, &memory) >= 0)
-                fprintf(f, "%" PRIu64, memory);
-        else
-                fputs("null", f);
-        fputs(",\"cpu_usec\":", f);
-        if (usage_cpu(w->pid, &cpu) >= 0)
-                fprintf(f, "%" PRIu64 ",", cpu);
-        else
-                fputs("null,", f);
+                        ",\"uptime_usec\":%" PRIu64,
+                        w->slot, w->pid, state, w->generation, now_usec - w->started_usec);
+        write_counts(w, f);
+        write_number(f, "memory_bytes", usage_memory(w->pid, &memory) >= 0, memory);
+        write_number(f, "cpu_usec", usage_cpu(w->pid, &cpu) >= 0, cpu);
+        fputc(',', f);
         write_text(f, "status", w->status);
         fputc(',', f);
         write_text(f, "reason", worker_leave_to_string(w));
@@ -211,8 +228,10 @@ static void write_head(const Manager *m, uint64_t now_usec, FILE *f) {
         write_text(f, "failure", m->failure);
         fprintf(f, ",\"workers\":{\"wanted\":%u,\"ready\":%u,\"failing\":%u}", m->n_wanted,
                         status_count_ready(m), count_failing(m));
-        fprintf(f, ",\"connections\":%" PRIu64 ",\"requests\":%" PRIu64, status_count_connections(m),
-                        requests);
+        write_number(f, "connections", m->config->app_kind == APP_STATIC, status_count_connections(m));
+        write_number(f, "requests", m->config->app_kind == APP_STATIC, requests);
+        write_number(f, "passed", m->config->app_kind == APP_NODE,
+                        cluster_count_accepted(m->environment.cluster));
 }
 
 void status_write(const Manager *m, FILE *f) {
