@@ -57,7 +57,8 @@ static int find_by(const Listeners *l, const ClusterQuery *q, const bool *taken,
         int found = -ENOENT;
 
         for (size_t i = 0; i < l->n; i++) {
-                if (class_of_listener(l->items + i) != class_of_query(q) || !is_meant(l->items + i, q))
+                if (l->items[i].first != i || class_of_listener(l->items + i) != class_of_query(q) ||
+                                !is_meant(l->items + i, q))
                         continue;
                 if (!taken[i])
                         return (int) i;
@@ -73,6 +74,8 @@ static int find_only(const Listeners *l, const ClusterQuery *q, const bool *take
         size_t n = 0, n_streams = 0, found = 0, stream = 0;
 
         for (size_t i = 0; i < l->n; i++) {
+                if (l->items[i].first != i)
+                        continue;
                 if (class_of_listener(l->items + i) != CLASS_UDP) {
                         n_streams++;
                         stream = i;

@@ -31,6 +31,7 @@ typedef struct ClusterSocket ClusterSocket;
 typedef struct ClusterSource {
         Cluster *cluster;
         ClusterSocket *socket; /* whose connections they are; NULL: nobody has asked for it */
+        size_t first;          /* of several of the same address the first; for those of listeners */
         int fd;
         bool is_unix;
         bool is_datagram;
@@ -61,7 +62,7 @@ typedef struct ClusterMember {
         List in_worker;
         ClusterSocket *socket;
         ClusterWorker *worker;
-        bool is_shared; /* it accepts from the source itself */
+        const ClusterSource *shared; /* it accepts from it itself; NULL: it is passed its connections */
 } ClusterMember;
 
 typedef struct ClusterConnection {

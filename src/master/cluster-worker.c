@@ -223,7 +223,7 @@ uint64_t cluster_worker_get_heard(const ClusterWorker *w) {
 
 bool cluster_worker_has_shared(const ClusterWorker *w) {
         list_foreach (node, &w->members)
-                if (list_entry(node, ClusterMember, in_worker)->is_shared)
+                if (list_entry(node, ClusterMember, in_worker)->shared)
                         return true;
         return false;
 }

@@ -161,6 +161,24 @@ static int find_socket(const ClusterWorker *w, const ClusterQuery *q, ClusterSoc
  * Members
  */
 
+/* Of several of the same address each slot has one of its own, as far as they go: the kernel spreads the
+ * connections over them. */
+static const ClusterSource *choose_shared(const ClusterWorker *w, const ClusterSocket *s) {
+        const Cluster *c = w->cluster;
+        size_t n = 0, first = 0;
+
+        if (s->is_bound || w->slot == 0)
+                return s->source;
+        first = s->source->first;
+        for (size_t i = first; i < c->listeners->n; i++)
+                n += c->sources[i].first == first;
+        size_t wanted = (w->slot - 1) % n;
+        for (size_t i = first; i < c->listeners->n; i++)
+                if (c->sources[i].first == first && wanted-- == 0)
+                        return c->sources + i;
+        return s->source;
+}
+
 static int join(ClusterWorker *w, const ClusterQuery *q, ClusterMember **ret) {
         ClusterSocket *s = NULL;
         int r;
@@ -175,9 +193,9 @@ static int join(ClusterWorker *w, const ClusterQuery *q, ClusterMember **ret) {
         ClusterMember *m = malloc(sizeof(*m));
         if (!m)
                 return -ENOMEM;
-        *m = (ClusterMember){
-                .socket = s, .worker = w, .is_shared = !w->is_passed || s->source->is_datagram
-        };
+        *m = (ClusterMember){ .socket = s, .worker = w };
+        if (!w->is_passed || s->source->is_datagram)
+                m->shared = choose_shared(w, s);
         list_append(&s->members, &m->in_socket);
         list_append(&w->members, &m->in_worker);
         *ret = m;
@@ -251,13 +269,13 @@ static void reply(ClusterWorker *w, uint64_t ack, const ClusterMember *m, const 
         const ClusterSocket *s = m->socket;
         int type = s->source->is_datagram ? MUSTER_HANDLE_DGRAM_NATIVE : MUSTER_HANDLE_NET_NATIVE;
         ClusterQuery sockname;
-        bool has_name = !m->is_shared && make_sockname(s, q, &sockname);
+        bool has_name = !m->shared && make_sockname(s, q, &sockname);
 
         _cleanup_free_ char *text =
                         cluster_wire_reply(w->seq++, ack, 0, s->key, s->data, has_name ? &sockname : NULL);
         if (text)
-                cluster_worker_send(w, text, strlen(text), m->is_shared ? s->source->fd : -EBADF,
-                                m->is_shared ? type : MUSTER_HANDLE_NONE);
+                cluster_worker_send(w, text, strlen(text), m->shared ? m->shared->fd : -EBADF,
+                                m->shared ? type : MUSTER_HANDLE_NONE);
 }
 
 static void reply_error(ClusterWorker *w, uint64_t ack, int error, const ClusterQuery *q) {
@@ -304,6 +322,7 @@ int cluster_new(const Listeners *listeners, Cluster **ret) {
         for (size_t i = 0; i < listeners->n; i++)
                 c->sources[i] = (ClusterSource){
                         .cluster = c,
+                        .first = listeners->items[i].first,
                         .fd = listeners->items[i].fd,
                         .is_unix = listeners->items[i].address.sockaddr.any.sa_family == AF_UNIX,
                         .is_datagram = listeners->items[i].type == SOCK_DGRAM,

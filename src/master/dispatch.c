@@ -79,14 +79,29 @@ static bool worker_is_open(const ClusterWorker *w) {
         return w->is_ready && !w->is_closed && !w->is_held && muster_channel_is_connected(w->channel);
 }
 
-/* @all: also those that have the listening socket themselves, which take what comes from elsewhere. */
-static void find_candidates(const ClusterSocket *s, bool all, uint64_t now_usec, Candidates *ret) {
+/* A worker that is there accepts from the source itself: that is not taken out of its hands. */
+static bool is_shared(const ClusterSocket *s, const ClusterSource *source) {
+        list_foreach (node, &s->members) {
+                const ClusterMember *m = list_entry(node, ClusterMember, in_socket);
+
+                if (m->shared == source && worker_is_open(m->worker))
+                        return true;
+        }
+        return false;
+}
+
+/* Those that could be passed a connection that comes from @source, or, if NULL, one that is here already:
+ * also workers that share another source. */
+static void find_candidates(
+                const ClusterSocket *s, const ClusterSource *source, uint64_t now_usec, Candidates *ret) {
+        bool all = !source || !is_shared(s, source);
+
         ret->n = 0;
         list_foreach (node, &s->members) {
                 const ClusterMember *m = list_entry(node, ClusterMember, in_socket);
                 ClusterWorker *w = m->worker;
 
-                if ((m->is_shared && !all) || !worker_is_open(w) || ret->n == CANDIDATES_MAX)
+                if ((m->shared && !all) || !worker_is_open(w) || ret->n == CANDIDATES_MAX)
                         continue;
                 ret->items[ret->n] = (BalanceCandidate){
                         .slot = w->slot,
@@ -235,11 +250,15 @@ static int accept_one(ClusterSource *source, ClusterSocket *s, ClusterConnection
         return 1;
 }
 
-/* Whose connections they are: a unix socket beside the one that the app asks for is the same app's, too. */
+/* Whose connections they are. A unix socket beside the one that the app asks for is the same app's, too. */
 static ClusterSocket *socket_of(const ClusterSource *source) {
-        if (source->socket || !source->is_unix)
+        const Cluster *c = source->cluster;
+
+        if (source->socket)
                 return source->socket;
-        list_foreach (node, &source->cluster->sockets) {
+        if (!source->is_unix)
+                return c->sources[source->first].socket;
+        list_foreach (node, &c->sockets) {
                 ClusterSocket *s = list_entry(node, ClusterSocket, node);
 
                 if (!s->is_bound && !s->source->is_datagram)
@@ -288,7 +307,7 @@ static void on_proxy_header(const ProxyHeader *header, const char *reason, void 
         c->reader = proxy_reader_free(c->reader);
         if (header->command == PROXY_COMMAND_PROXY && header->source_size > 0)
                 c->source = balance_hash_address(header->source, header->source_size);
-        find_candidates(s, /* all= */ true, now_usec, &candidates);
+        find_candidates(s, NULL, now_usec, &candidates);
         place_or_wait(s, c, &candidates, now_usec);
 }
 
@@ -332,17 +351,13 @@ static bool may_accept(const ClusterSocket *s) {
         return s->n_waiting < CLUSTER_WAITING_MAX && s->cluster->n_proxies < CLUSTER_PROXIES_MAX;
 }
 
-static bool is_for_all(const ClusterSource *source) {
-        return !source->socket;
-}
-
 /* Watches the source as far as somebody can take what comes. */
 static void update_source(ClusterSource *source, const ClusterSocket *s, uint64_t now_usec) {
         Candidates candidates;
 
         if (source->is_datagram || source->cluster->is_stopping || !source->cluster->event)
                 return;
-        find_candidates(s, is_for_all(source), now_usec, &candidates);
+        find_candidates(s, source, now_usec, &candidates);
         set_watched(source, may_accept(s) && anybody_has_room(&candidates));
 }
 
@@ -357,7 +372,7 @@ static int on_connection(sd_event_source *io, int fd, uint32_t revents, void *us
                 set_watched(source, false);
                 return 0;
         }
-        find_candidates(s, is_for_all(source), now_usec, &candidates);
+        find_candidates(s, source, now_usec, &candidates);
         for (unsigned i = 0; i < ACCEPT_MAX && r > 0 && may_accept(s) && anybody_has_room(&candidates);
                         i++) {
                 ClusterConnection *c = NULL;
@@ -395,7 +410,7 @@ void dispatch_socket(ClusterSocket *s) {
         Candidates candidates;
 
         if (!list_empty(&s->waiting)) {
-                find_candidates(s, /* all= */ true, now_usec, &candidates);
+                find_candidates(s, NULL, now_usec, &candidates);
                 place_waiting(s, &candidates, now_usec);
         }
         update_source(s->source, s, now_usec);

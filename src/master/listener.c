@@ -202,6 +202,23 @@ static int set_control_aside(Listeners *l, char **ret_error) {
         return 0;
 }
 
+/* Only with SO_REUSEPORT (ReusePort=yes, and the same ListenStream= several times) are there two of one
+ * address. */
+static bool is_twin(const Listener *a, const Listener *b) {
+        return a->address.sockaddr.any.sa_family != AF_UNIX && a->type == b->type &&
+               a->address.size == b->address.size &&
+               memcmp(&a->address.sockaddr, &b->address.sockaddr, a->address.size) == 0;
+}
+
+static void find_twins(Listeners *l) {
+        for (size_t i = 0; i < l->n; i++) {
+                l->items[i].first = i;
+                for (size_t k = 0; k < i && l->items[i].first == i; k++)
+                        if (is_twin(l->items + i, l->items + k))
+                                l->items[i].first = k;
+        }
+}
+
 static int join_names(Listeners *l) {
         size_t size = 1;
         char *p;
@@ -227,11 +244,31 @@ int listeners_open(Listeners *l, const Config *config, char **ret_error) {
                 r = open_from_config(l, config, ret_error);
         if (r == 0)
                 r = set_control_aside(l, ret_error);
-        if (r == 0)
+        if (r == 0) {
+                find_twins(l);
                 r = join_names(l);
+        }
         if (r != 0)
                 listeners_done(l);
         return r;
+}
+
+static bool are_all_unix(const Listeners *l) {
+        for (size_t i = 0; i < l->n; i++)
+                if (l->items[i].address.sockaddr.any.sa_family != AF_UNIX)
+                        return false;
+        return true;
+}
+
+int listeners_check(const Listeners *l, const Config *c, char **ret_error) {
+        char address[ADDRESS_STRING_MAX];
+
+        if (c->workers_balance != BALANCE_SOURCE || c->workers_proxy_protocol || !are_all_unix(l))
+                return 0;
+        return config_refuse(c, offsetof(Config, workers_balance), ret_error,
+                        "found \"source\" with a unix socket alone (%s), where every client looks the same; expected another "
+                        "policy, a TCP port, or proxy_protocol = true for a proxy that tells whose the connections are",
+                        address_to_string(&l->items[0].address, address));
 }
 
 int listeners_take_control(Listeners *l) {

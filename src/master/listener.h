@@ -14,7 +14,8 @@ typedef struct Listener {
         int fd;
         char *name; /* FileDescriptorName= or listen.name */
         Address address;
-        int type;          /* SOCK_STREAM, or SOCK_DGRAM for kinds that know what to do with it */
+        int type;     /* SOCK_STREAM, or SOCK_DGRAM for kinds that know what to do with it */
+        size_t first; /* of several of the same address (SO_REUSEPORT) the first; its own index otherwise */
         char *unlink_path; /* NULL unless we bound a path ourselves */
 } Listener;
 
@@ -37,6 +38,10 @@ typedef struct Listeners {
  * other there is nothing to serve. Returns 0; LISTENERS_INVALID with a text for the user in @ret_error;
  * or -ENOMEM. */
 int listeners_open(Listeners *l, const Config *config, char **ret_error);
+
+/* Whether the configuration goes with the sockets. Returns 0, or CONFIG_INVALID with a text for the user in
+ * @ret_error. */
+int listeners_check(const Listeners *l, const Config *config, char **ret_error);
 
 /* Hands the descriptor of the control socket over, once. -ENOENT: there is none. A path that we bound
  * ourselves goes with listeners_done() all the same. */

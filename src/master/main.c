@@ -201,6 +201,10 @@ static int run(void) {
         if (r != 0)
                 return fail_start(EXIT_FAILED, MESSAGE_ID_START_FAILED, error);
 
+        r = listeners_check(&listeners, config, &error);
+        if (r != 0)
+                return fail_start(EXIT_USAGE, MESSAGE_ID_CONFIG_INVALID, error);
+
         /* What a worker or a debugger of the same user could read or change in the memory of the one that
          * starts all. */
         (void) prctl(PR_SET_DUMPABLE, 0);

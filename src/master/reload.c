@@ -94,6 +94,8 @@ static int reload_read(Manager *m) {
 
         r = config_load(m->config->path, &m->next_config, &error);
         if (r == 0)
+                r = listeners_check(&m->listeners, m->next_config, &error);
+        if (r == 0)
                 return 0;
         snprintf(m->failure, sizeof(m->failure), "%s",
                         r == CONFIG_INVALID && error ? error : strerror(ENOMEM));
