@@ -118,7 +118,7 @@ class Master:
 
     def __init__(self, config="", sockets=None, workers=2, name="web", worker=None, environment=None, affinity=None,
                  stray=0, notify=True, watchdog_usec=None, arguments=(), command=None, directory=None, stderr=None, uid=None,
-                 admin_options=""):
+                 admin_options="", app=None):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="muster-"))
         self.site = self.dir / "site"
         self.site.mkdir()
@@ -127,6 +127,7 @@ class Master:
         self.socket_list = sockets if sockets is not None else [("http", tcp())]
         self.pass_sockets = sockets != []
         self.workers = workers
+        self.app = app
         self.write_config(config, directory=directory)
         self.messages = []
         self.receiving = threading.Lock()
@@ -150,21 +151,26 @@ class Master:
         self.process = Process(self.pid)
         self.pidfd = self.process.pidfd
 
-    def write_config(self, text="", workers=None, directory=None, whoami=True):
+    def write_config(self, text="", workers=None, directory=None, whoami=True, app=None):
+        """@app, here or at the start: the whole group, instead of that of a static site."""
+        if app:
+            self.app = app
+        site = f'directory = "{directory or self.site}"; whoami = {"true" if whoami else "false"};'
         workers = self.workers if workers is None else workers
         count = (f"count = {workers}; " if workers else "") + 'soak = "20ms"; start_timeout = "1min";'
         self.config_file.write_text(
-            f'app: {{ directory = "{directory or self.site}"; whoami = {"true" if whoami else "false"}; }};\n'
+            f"app: {{ {self.app or site} }};\n"
             + (text if "workers:" in text else f"workers: {{ {count} }};\n{text}")
         )
 
     def libexec_dir(self, worker, admin_options):
         """Where the internal programs are: in the build, a folder for each, so together in one only where more are needed."""
         control = any(name == "control" for name, _ in self.socket_list)
-        if not worker and not control:
+        if not worker and not control and not self.app:
             return WORKER_DIR
         folder = self.dir / "libexec"
         folder.mkdir()
+        (folder / "muster-exec").symlink_to(MUSTER_EXEC.resolve())
         if worker:
             self.write_worker(folder / "muster-worker", worker)
         else:
