@@ -121,8 +121,8 @@ struct Cluster {
         List proxies; /* ClusterConnection: it is not known yet whose they are */
         unsigned n_proxies;
         uint64_t n_accepted;
-        uint64_t proxy_logged_usec; /* when one that was refused was last told of */
-        sd_event_source *retry;     /* when nothing tells that a worker wants connections again */
+        uint64_t logged_usec;   /* when something that may go on and on was last told of; 0: never */
+        sd_event_source *retry; /* when nothing tells that a worker wants connections again */
         bool is_stopping;
 };
 

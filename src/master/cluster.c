@@ -361,6 +361,7 @@ void cluster_stop(Cluster *c) {
         dispatch_drop_proxies(c);
         list_foreach (node, &c->sockets)
                 dispatch_forget_socket(list_entry(node, ClusterSocket, node));
+        dispatch_all(c);
 }
 
 uint64_t cluster_count_accepted(const Cluster *c) {

@@ -29,8 +29,8 @@
 /* A worker that has not acknowledged for so long does not turn its loop: others are better. */
 #define STALLED_USEC (250 * USEC_PER_MSEC)
 
-/* How often is told of what anybody can bring about. */
-#define REFUSED_LOG_USEC (10 * USEC_PER_SEC)
+/* How often is told of what may happen without end. */
+#define LOG_INTERVAL_USEC (10 * USEC_PER_SEC)
 
 /* All workers there can be, twice while a reload is under way. */
 #define CANDIDATES_MAX BOARD_CELLS
@@ -261,7 +261,7 @@ static ClusterSocket *socket_of(const ClusterSource *source) {
         list_foreach (node, &c->sockets) {
                 ClusterSocket *s = list_entry(node, ClusterSocket, node);
 
-                if (!s->is_bound && !s->source->is_datagram)
+                if (!s->is_bound && !s->source->is_datagram && !list_empty(&s->members))
                         return s;
         }
         return NULL;
@@ -278,14 +278,20 @@ static void place_or_wait(
         s->n_waiting++;
 }
 
-static void log_no_proxy(Cluster *c, const char *reason) {
+/* Anybody can send rubbish as fast as he likes, and a want of descriptors lasts. */
+static bool may_log(Cluster *c) {
         uint64_t now_usec = clock_now_usec();
 
-        if (c->proxy_logged_usec > 0 && now_usec - c->proxy_logged_usec < REFUSED_LOG_USEC)
-                return; /* anybody can send rubbish as fast as he likes */
-        c->proxy_logged_usec = now_usec;
-        log_warning("Closed a connection without a header of the PROXY protocol, version 2 (workers.proxy_protocol): %s",
-                        reason);
+        if (c->logged_usec > 0 && now_usec - c->logged_usec < LOG_INTERVAL_USEC)
+                return false;
+        c->logged_usec = now_usec;
+        return true;
+}
+
+static void log_no_proxy(Cluster *c, const char *reason) {
+        if (may_log(c))
+                log_warning("Closed a connection without a header of the PROXY protocol, version 2 (workers.proxy_protocol): %s",
+                                reason);
 }
 
 static void on_proxy_header(const ProxyHeader *header, const char *reason, void *userdata) {
@@ -348,14 +354,15 @@ void dispatch_unwatch(ClusterSource *source) {
 }
 
 static bool may_accept(const ClusterSocket *s) {
-        return s->n_waiting < CLUSTER_WAITING_MAX && s->cluster->n_proxies < CLUSTER_PROXIES_MAX;
+        return !s->cluster->is_stopping && s->n_waiting < CLUSTER_WAITING_MAX &&
+               s->cluster->n_proxies < CLUSTER_PROXIES_MAX;
 }
 
 /* Watches the source as far as somebody can take what comes. */
 static void update_source(ClusterSource *source, const ClusterSocket *s, uint64_t now_usec) {
         Candidates candidates;
 
-        if (source->is_datagram || source->cluster->is_stopping || !source->cluster->event)
+        if (source->is_datagram || !source->cluster->event)
                 return;
         find_candidates(s, source, now_usec, &candidates);
         set_watched(source, may_accept(s) && anybody_has_room(&candidates));
@@ -386,7 +393,8 @@ static int on_connection(sd_event_source *io, int fd, uint32_t revents, void *us
         if (!may_accept(s) || !anybody_has_room(&candidates))
                 set_watched(source, false);
         if (r < 0) {
-                log_error_errno(r, "Failed to accept a connection, pausing: %m");
+                if (may_log(source->cluster))
+                        log_error_errno(r, "Failed to accept a connection, pausing: %m");
                 set_watched(source, false);
                 retry_later(source->cluster);
         }

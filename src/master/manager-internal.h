@@ -171,6 +171,9 @@ unsigned status_count_ready(const Manager *m);
 unsigned status_count_workers(const Manager *m);
 uint64_t status_count_connections(const Manager *m);
 
+/* "Stopping: 2 workers finish 7 connections", as far as they are known. */
+void status_format_stopping(const Manager *m, char buf[static STATUS_MAX]);
+
 /* Tells systemd what changed, `state` lines included. */
 void status_notify(Manager *m, const char *state);
 

@@ -436,10 +436,11 @@ void manager_start_failed(Manager *m) {
 }
 
 void manager_stop(Manager *m) {
+        char text[STATUS_MAX];
+
         manager_set_state(m, MANAGER_STOPPING);
-        log_event(LOG_INFO, (.message_id = MESSAGE_ID_MASTER_STOPPING),
-                        "Stopping: %u workers finish %" PRIu64 " connections.", status_count_workers(m),
-                        status_count_connections(m));
+        status_format_stopping(m, text);
+        log_event(LOG_INFO, (.message_id = MESSAGE_ID_MASTER_STOPPING), "%s.", text);
         status_notify(m, "STOPPING=1");
         reload_cancel(m);
         manager_retire_all(m);

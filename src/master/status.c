@@ -92,6 +92,14 @@ static void add_running(const Manager *m, Line *l) {
         }
 }
 
+void status_format_stopping(const Manager *m, char buf[static STATUS_MAX]) {
+        Line l = { .buf = buf };
+
+        add(&l, "Stopping: %u workers finish", status_count_workers(m));
+        if (m->config->app_kind == APP_STATIC)
+                add(&l, " %" PRIu64 " connections", status_count_connections(m));
+}
+
 static void format_status(const Manager *m, char buf[static STATUS_MAX]) {
         Line l = { .buf = buf };
 
@@ -103,11 +111,8 @@ static void format_status(const Manager *m, char buf[static STATUS_MAX]) {
         case MANAGER_STOPPING:
                 if (m->exit_status != 0)
                         add(&l, "Failed to start: %s", m->failure);
-                else if (m->config->app_kind == APP_STATIC)
-                        add(&l, "Stopping: %u workers finish %" PRIu64 " connections",
-                                        status_count_workers(m), status_count_connections(m));
                 else
-                        add(&l, "Stopping: %u workers finish", status_count_workers(m));
+                        status_format_stopping(m, buf);
                 break;
         default:
                 add_running(m, &l);

@@ -107,6 +107,17 @@ static void worker_terminate(Worker *w) {
         worker_set_deadline(w, terminate_timeout_usec(w));
 }
 
+/* What may be the matter with a Node app that does not become ready. */
+static const char *start_hint(const Worker *w) {
+        if (!w->cluster || w->wait_ready)
+                return "";
+        return cluster_worker_has_sockets(w->cluster) ? ""
+               : cluster_worker_is_online(w->cluster)
+                               ? " (it has come up, but does not listen through Node's cluster: "
+                                 "is app.command a wrapper, such as npm, or does it listen with exclusive or reusePort?)"
+                               : " (it has not come up as a worker of Node's cluster: is app.command Node?)";
+}
+
 static void start_is_over(Worker *w) {
         /* It has spoken in time and the bell is on its way: it is the master who was late (stopped, swapped
          * out). */
@@ -115,6 +126,7 @@ static void start_is_over(Worker *w) {
         else if (w->start_grace_usec != USEC_INFINITY)
                 w->environment->handlers.ready(w, w->environment->userdata);
         else {
+                snprintf(w->failure, sizeof(w->failure), "%s", start_hint(w));
                 log_killing(w);
                 worker_kill(w, WORKER_KILL_START_TIMEOUT);
         }
@@ -571,17 +583,6 @@ const char *worker_hang_to_string(const Worker *w, char buf[static WORKER_HANG_S
         return buf;
 }
 
-/* What may be the matter with a Node app that does not become ready. */
-static const char *start_hint(const Worker *w) {
-        if (!w->cluster || w->wait_ready)
-                return "";
-        return cluster_worker_has_sockets(w->cluster) ? ""
-               : cluster_worker_is_online(w->cluster)
-                               ? " (it has come up, but does not listen through Node's cluster: "
-                                 "is app.command a wrapper, such as npm, or does it listen with exclusive or reusePort?)"
-                               : " (it has not come up as a worker of Node's cluster: is app.command Node?)";
-}
-
 const char *worker_exit_to_string(const Worker *w, char buf[static WORKER_EXIT_STRING_MAX]) {
         char reason[BOARD_REASON_SIZE], timeout[DURATION_STRING_MAX], hang[WORKER_HANG_STRING_MAX];
         const char *name;
@@ -590,7 +591,7 @@ const char *worker_exit_to_string(const Worker *w, char buf[static WORKER_EXIT_S
         switch (w->kill) {
         case WORKER_KILL_START_TIMEOUT:
                 snprintf(buf, WORKER_EXIT_STRING_MAX, "was killed: not ready within %s%s",
-                                duration_to_string(w->start_timeout_usec, timeout), start_hint(w));
+                                duration_to_string(w->start_timeout_usec, timeout), w->failure);
                 return buf;
         case WORKER_KILL_UNFIT:
                 snprintf(buf, WORKER_EXIT_STRING_MAX, "was killed: %s", w->failure);

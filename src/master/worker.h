@@ -123,7 +123,8 @@ struct Worker {
         bool retired;    /* it was told to go, or said that it goes: its end is no crash */
         WorkerLeave leave;
         WorkerKill kill;
-        char failure[WORKER_FAILURE_MAX]; /* why it could not be started, or is unfit; "": neither */
+        char failure[WORKER_FAILURE_MAX]; /* why it could not be started, or what may be the matter; "":
+                                             nothing is known */
         char reason[WORKER_TEXT_MAX];     /* of its leaving, in its own words or ours; "": none given */
         char status[WORKER_TEXT_MAX];     /* what it said last about itself; "": nothing */
         bool reloading;                   /* as it says itself: RELOADING=1 (sd_notify(3)) */
