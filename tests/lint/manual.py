@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""The manual tells everything that the programs take: each key with its group and default, each option.
+"""The manual tells everything that the programs take: each key with its group and default, each option. And its recipes are
+valid, and the tested ones.
 
 Arguments: musterd, the built source of muster.conf(5), and further programs with the sections of their manuals."""
 
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from rules import SRC, finish
@@ -44,4 +46,20 @@ for name in re.findall(r"^\s+(muster_\w+);", (SRC / "lib/libmuster.sym").read_te
     checked += 1
     if name not in libmuster.replace("\\", ""):
         errors.append(f"no manual page of section 3 names {name}")
+recipes = re.findall(r"^```\n(.*?)^```", (SRC / "man/muster-recipes.7.scd").read_text(), re.M | re.S)
+for recipe in recipes:
+    if not recipe.startswith("app: {"):
+        continue
+    checked += 1
+    with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
+        file.write(recipe)
+        file.flush()
+        r = subprocess.run([musterd, "--check", file.name], capture_output=True, text=True)
+    if r.returncode != 0:
+        errors.append(f"muster-recipes(7) has a configuration that is refused: {r.stderr.strip()}")
+for name in ("serve.py", "puma.rb"):
+    checked += 1
+    tested = (SRC.parent / "tests/integration/programs" / name).read_text()
+    if not any(tested.endswith("\n" + recipe) for recipe in recipes):
+        errors.append(f"muster-recipes(7) does not have what is tested: {name}")
 finish(errors, checked)
