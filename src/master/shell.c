@@ -11,7 +11,7 @@
 #include "basic/fd.h"
 #include "basic/macro.h"
 
-static bool is_shell(const char *path) {
+bool shell_is_name(const char *path) {
         static const char *const names[] = { "ash", "bash", "busybox", "dash", "ksh", "mksh", "sh", "zsh" };
         const char *base = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
 
@@ -31,7 +31,7 @@ bool shell_is_in_front(pid_t pid, char *buf, size_t size) {
         if (n < 0)
                 return false;
         buf[n] = '\0';
-        if (!is_shell(buf))
+        if (!shell_is_name(buf))
                 return false;
         snprintf(path, sizeof(path), "/proc/%d/task/%d/children", pid, pid); /* proc(5) */
         return read_small_file(AT_FDCWD, path, 4096, &children) < 0 || *children;

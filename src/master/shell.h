@@ -7,5 +7,8 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+/* Whether the program of that path or name is a shell. */
+bool shell_is_name(const char *path);
+
 /* Whether the process is a shell that has started another process; its path then, cut to @size. */
 bool shell_is_in_front(pid_t pid, char *buf, size_t size);

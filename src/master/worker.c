@@ -185,6 +185,23 @@ static void worker_read_error(Worker *w) {
         w->error_fd = safe_close(w->error_fd);
 }
 
+static void explain_shell(const Worker *w, const char *is, const char *shell) {
+        log_event(LOG_WARNING, (.worker = w->slot, .worker_pid = w->pid, .generation = w->generation),
+                        "Worker %u (pid %d) %s a shell%s, which has LISTEN_PID for itself: what it starts does not find its sockets. "
+                        "Let it \"exec\" the program, or do without it.",
+                        w->slot, w->pid, is, shell);
+}
+
+/* One that is there though it is ready has not made place for the program. */
+static void look_for_shell(const Worker *w) {
+        char shell[128], name[sizeof(shell) + 2];
+
+        if (w->kind != APP_PROGRAM || !shell_is_in_front(w->pid, shell, sizeof(shell)))
+                return;
+        snprintf(name, sizeof(name), ", %s", shell);
+        explain_shell(w, "is", name);
+}
+
 static void on_exit_of_child(muster_child *child, int code, int status, void *userdata) {
         Worker *w = userdata;
 
@@ -201,6 +218,8 @@ static void on_exit_of_child(muster_child *child, int code, int status, void *us
         w->exit_code = code;
         w->exit_status = status;
         w->exited_usec = clock_now_usec();
+        if (w->is_shell && w->state == WORKER_STARTING)
+                explain_shell(w, "was", "");
         worker_set_state(w, WORKER_EXITED);
         w->environment->handlers.exited(w, w->environment->userdata);
 }
@@ -307,6 +326,7 @@ static void worker_init(Worker *w, const Config *config) {
         w->start_grace_usec = may_be_silent ? config->workers_start_grace_usec : USEC_INFINITY;
         w->stop_signal = config->app_kind == APP_STATIC ? SIGTERM : config->workers_stop_signal;
         w->wait_ready = config->workers_wait_ready;
+        w->is_shell = config->app_kind == APP_PROGRAM && shell_is_name(config->app_command[0]);
         w->watchdog_usec = config->workers_watchdog_usec;
         w->max_memory_bytes = limit_with_jitter(
                         config->workers_max_memory_bytes, config->workers_jitter_percent, random_number());
@@ -427,18 +447,6 @@ void worker_set_waiting(Worker *w) {
         w->environment->handlers.waits(w, w->environment->userdata);
 }
 
-/* Whose sockets are not found. */
-static void explain_shell(const Worker *w) {
-        char shell[128];
-
-        if (shell_is_in_front(w->pid, shell, sizeof(shell)))
-                log_event(LOG_WARNING,
-                                (.worker = w->slot, .worker_pid = w->pid, .generation = w->generation),
-                                "Worker %u (pid %d) is a shell, %s, which has LISTEN_PID for itself: what it starts does not find its sockets. "
-                                "Let it \"exec\" the program, or do without it.",
-                                w->slot, w->pid, shell);
-}
-
 void worker_set_ready(Worker *w) {
         if (w->cgroup && !w->environment->born_in_cgroup)
                 (void) cgroup_add(w->cgroup, w->pid); /* ESRCH: its exit is on the way to us */
@@ -447,8 +455,7 @@ void worker_set_ready(Worker *w) {
         w->error_fd = safe_close(w->error_fd);
         if (w->cluster)
                 cluster_worker_set_ready(w->cluster);
-        if (w->kind == APP_PROGRAM)
-                explain_shell(w);
+        look_for_shell(w);
         /* How long its start took is no silence. */
         if (w->alive_usec > 0)
                 w->alive_usec = clock_now_usec();

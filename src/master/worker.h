@@ -151,6 +151,7 @@ struct Worker {
         uint64_t start_grace_usec; /* of a program that need not say that it is ready; USEC_INFINITY: it must
                                     */
         int stop_signal;
+        bool is_shell;     /* by its command; what it starts may not find its sockets */
         bool wait_ready;   /* of a Node app: that it listens is not enough */
         bool waits;        /* a spare that has loaded the app */
         bool lost_channel; /* of a Node app: it cannot be reached, and is about to end */
