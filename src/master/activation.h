@@ -11,6 +11,7 @@
 
 #define ACTIVATION_FIRST_FD 3
 #define ACTIVATION_MAX      512
+#define ACTIVATION_NAME_MAX 255
 
 /* Returns how many sockets were passed to this very process, from descriptor 3 up; 0 when none were.
  * @ret_names gets as many names, "unknown" for all when none were given, and a NULL; to be freed by

@@ -16,6 +16,7 @@
 
 #include "basic/strv.h"
 #include "basic/text.h"
+#include "master/activation.h"
 #include "master/address.h"
 #include "master/config-check.h"
 #include "master/config-schema.h"
@@ -24,8 +25,7 @@
 /* Leaves the text for the user and returns the outcome. */
 #define invalid(ret_error, ...) text_outcome(CONFIG_INVALID, ret_error, __VA_ARGS__)
 
-#define LISTEN_MAX      64
-#define SOCKET_NAME_MAX 255 /* sd_listen_fds(3) */
+#define LISTEN_MAX 64
 
 Config *config_free(Config *c) {
         if (!c)
@@ -146,7 +146,7 @@ static int read_group(Config *c, const config_setting_t *group, char **ret_error
 }
 
 #define EXPECTED_ADDRESS "PORT, IPV4:PORT, [IPV6]:PORT or /PATH"
-#define EXPECTED_NAME    "1 to " STRINGIFY(SOCKET_NAME_MAX) " printable ASCII characters, none of them ':'"
+#define EXPECTED_NAME    "1 to " STRINGIFY(ACTIVATION_NAME_MAX) " printable ASCII characters, none of them ':'"
 
 static int read_listen_address(Config *c, const config_setting_t *s, char **ret, char **ret_error) {
         const char *text = config_setting_get_string(s);
@@ -165,7 +165,7 @@ static bool socket_name_is_valid(const char *s) {
         for (size_t i = 0; i < n; i++)
                 if (s[i] < 0x20 || s[i] > 0x7E || s[i] == ':')
                         return false;
-        return n >= 1 && n <= SOCKET_NAME_MAX;
+        return n >= 1 && n <= ACTIVATION_NAME_MAX;
 }
 
 static int read_listen_name(Config *c, const config_setting_t *s, char **ret, char **ret_error) {

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "basic/fd.h"
+#include "basic/log.h"
 #include "basic/text.h"
 #include "master/activation.h"
 #include "master/bind.h"
@@ -253,6 +254,34 @@ int listeners_open(Listeners *l, const Config *config, char **ret_error) {
         return r;
 }
 
+static bool is_asked_for(const Config *c, const char *name) {
+        char text[ACTIVATION_NAME_MAX + 8];
+
+        snprintf(text, sizeof(text), "%%{fd:%s}", name);
+        for (char **s = c->app_command; s && *s; s++)
+                if (strstr(*s, text))
+                        return true;
+        for (char **s = c->app_environment; s && *s; s++)
+                if (strstr(*s, text))
+                        return true;
+        return false;
+}
+
+/* Only the first of a name can be meant: whoever comes by another one would wait for ever. */
+static void warn_of_namesakes(const Listeners *l, const Config *c) {
+        char first[ADDRESS_STRING_MAX], other[ADDRESS_STRING_MAX];
+
+        for (size_t i = 0; i < l->n && c->app_kind == APP_PROGRAM; i++)
+                for (size_t k = i + 1; k < l->n; k++)
+                        if (strcmp(l->items[i].name, l->items[k].name) == 0 &&
+                                        is_asked_for(c, l->items[i].name))
+                                log_warning("%s: %%{fd:%s} is the socket %s, and nobody serves %s, which has the same name: give it another "
+                                            "FileDescriptorName=.",
+                                                c->path, l->items[i].name,
+                                                address_to_string(&l->items[i].address, first),
+                                                address_to_string(&l->items[k].address, other));
+}
+
 static bool are_all_unix(const Listeners *l) {
         for (size_t i = 0; i < l->n; i++)
                 if (l->items[i].address.sockaddr.any.sa_family != AF_UNIX)
@@ -263,6 +292,7 @@ static bool are_all_unix(const Listeners *l) {
 int listeners_check(const Listeners *l, const Config *c, char **ret_error) {
         char address[ADDRESS_STRING_MAX];
 
+        warn_of_namesakes(l, c);
         if (c->workers_balance != BALANCE_SOURCE || c->workers_proxy_protocol || !are_all_unix(l))
                 return 0;
         return config_refuse(c, offsetof(Config, workers_balance), ret_error,

@@ -346,9 +346,16 @@ def test_shell_wrapper(run, tmp_path):
     assert m.wait_exit() == 0
 
 
+def test_shell_whose_program_gave_up(run, tmp_path):
+    """As a rule a program that finds no sockets ends: there is no shell to be seen any more, but there was one."""
+    m = run(shell(tmp_path, "/usr/bin/python3 -c 'raise SystemExit(3)'; exit 3"))
+    assert m.wait_exit() == 1
+    assert "was a shell, which has LISTEN_PID for itself" in m.stderr()
+
+
 def test_shell_that_becomes_the_program(run, tmp_path):
     """With exec the shell is none any more: all is well, and nothing is said."""
     m = run(shell(tmp_path, "cd . && exec /usr/bin/python3 listen.py"))
     m.wait_ready()
     check_all_serve(m)
-    assert "is a shell" not in m.stderr()
+    assert " a shell" not in m.stderr()
