@@ -102,10 +102,14 @@ static void warn_of_idle_exit(const Manager *m) {
                                 m->config->path);
 }
 
-void manager_config_changed(Manager *m) {
-        warn_of_idle_exit(m);
+static void manager_apply_balance(Manager *m) {
         cluster_set_balance(m->environment.cluster, m->config->workers_balance,
                         m->config->workers_proxy_protocol);
+}
+
+void manager_config_changed(Manager *m) {
+        warn_of_idle_exit(m);
+        manager_apply_balance(m);
         m->tick_usec = tick_interval_usec(m);
         int r = tick_set(m);
         if (r < 0)
@@ -686,6 +690,7 @@ int manager_run(Manager *m) {
                 return log_oom();
 
         warn_of_idle_exit(m);
+        manager_apply_balance(m);
         manager_add_extras(m);
         /* One worker before everything else, and the CPUs for it alone: a client is waiting. */
         first = manager_start_worker(m, 1, m->config, m->generation, &m->slots[0]->current);
