@@ -179,9 +179,11 @@ static void worker_read_error(Worker *w) {
 
         if (w->error_fd < 0)
                 return;
-        n = read(w->error_fd, w->failure, sizeof(w->failure) - 1);
-        w->failure[MAX(n, (ssize_t) 0)] = '\0';
-        text_make_printable(w->failure);
+        if (!*w->failure) { /* else it was executed, and found to be unfit */
+                n = read(w->error_fd, w->failure, sizeof(w->failure) - 1);
+                w->failure[MAX(n, (ssize_t) 0)] = '\0';
+                text_make_printable(w->failure);
+        }
         w->error_fd = safe_close(w->error_fd);
 }
 
