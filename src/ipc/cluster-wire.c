@@ -94,9 +94,9 @@ static bool read_family(const JsonMember *m, bool has_fd, ClusterFamily *ret) {
         int64_t type = 0;
 
         if (json_span_is(m[TYPE].value, "udp4"))
-                *ret = CLUSTER_UDP4;
+                *ret = has_fd ? CLUSTER_UDP_FD : CLUSTER_UDP4;
         else if (json_span_is(m[TYPE].value, "udp6"))
-                *ret = CLUSTER_UDP6;
+                *ret = has_fd ? CLUSTER_UDP_FD : CLUSTER_UDP6;
         else if (has_fd)
                 *ret = CLUSTER_FD;
         else if (!read_integer(m[TYPE].value, -1, 6, 0, &type))
@@ -130,7 +130,7 @@ static bool read_query(const JsonMember *m, ClusterQuery *q) {
                         !read_integer(m[INDEX].value, 0, UINT32_MAX, 0, &index) ||
                         !read_family(m, fd >= 0, &q->family) || !read_address(m[ADDRESS].value, q->address))
                 return false;
-        if (q->family == CLUSTER_PATH ? !*q->address : q->family != CLUSTER_FD && port < 0)
+        if (q->family == CLUSTER_PATH ? !*q->address : fd < 0 && port < 0)
                 return false;
         q->port = port > 0 ? (uint16_t) port : 0;
         q->fd = (int) fd;
@@ -203,7 +203,7 @@ bool cluster_query_equal(const ClusterQuery *a, const ClusterQuery *b) {
 const char *cluster_query_to_string(const ClusterQuery *q, char buf[static CLUSTER_QUERY_STRING_MAX]) {
         const char *udp = q->family == CLUSTER_UDP4 || q->family == CLUSTER_UDP6 ? "UDP " : "";
 
-        if (q->family == CLUSTER_FD)
+        if (q->family == CLUSTER_FD || q->family == CLUSTER_UDP_FD)
                 snprintf(buf, CLUSTER_QUERY_STRING_MAX, "descriptor %d", q->fd);
         else if (q->family == CLUSTER_PATH)
                 snprintf(buf, CLUSTER_QUERY_STRING_MAX, "%s", q->address);

@@ -92,14 +92,23 @@ static int find_only(const Listeners *l, const ClusterQuery *q, const bool *take
         return n == 1 && !taken[found] ? (int) found : -ENOENT;
 }
 
+/* By its number, which is that of systemd's. Of several of the same address any stands for all. */
+static int find_descriptor(const Listeners *l, const ClusterQuery *q, const bool *taken) {
+        int i = q->fd - ACTIVATION_FIRST_FD;
+
+        if (i < 0 || (size_t) i >= l->n)
+                return -EBADF;
+        if ((class_of_listener(l->items + i) == CLASS_UDP) != (q->family == CLUSTER_UDP_FD))
+                return -EINVAL;
+        i = (int) l->items[i].first;
+        return taken[i] ? -EADDRINUSE : i;
+}
+
 int cluster_find_listener(const Listeners *l, const ClusterQuery *q, const bool *taken) {
         int r;
 
-        if (q->family == CLUSTER_FD) {
-                if (q->fd < ACTIVATION_FIRST_FD || (size_t) q->fd - ACTIVATION_FIRST_FD >= l->n)
-                        return -EBADF;
-                return taken[q->fd - ACTIVATION_FIRST_FD] ? -EADDRINUSE : q->fd - ACTIVATION_FIRST_FD;
-        }
+        if (q->family == CLUSTER_FD || q->family == CLUSTER_UDP_FD)
+                return find_descriptor(l, q, taken);
         r = find_by(l, q, taken, has_name);
         if (r == -ENOENT)
                 r = find_by(l, q, taken, has_address);

@@ -139,7 +139,8 @@ ClusterMember *cluster_find_member(const ClusterWorker *w, JsonSpan key);
 /* cluster-find.c */
 
 /* Which listener the query means. @taken[i]: the worker has that one already. Returns its index; -ENOENT:
- * none of them; -EADDRINUSE: it is one that the worker has; -EBADF: no such descriptor. */
+ * none of them; -EADDRINUSE: it is one that the worker has; -EBADF: no such descriptor; -EINVAL: it is one of
+ * the other kind. */
 int cluster_find_listener(const Listeners *l, const ClusterQuery *q, const bool *taken);
 
 /* Binds what the query asks for, as Node would. Returns 0 or a negative errno; @ret_unlink_path is NULL or
