@@ -27,6 +27,8 @@ enum {
         FD,
         FLAGS,
         BACKLOG,
+        READABLE_ALL,
+        WRITABLE_ALL,
         INDEX,
         DATA,
         WATCH_REQUIRE,
@@ -47,6 +49,8 @@ static const char *const member_names[_MEMBERS] = {
         [FD] = "fd",
         [FLAGS] = "flags",
         [BACKLOG] = "backlog",
+        [READABLE_ALL] = "readableAll",
+        [WRITABLE_ALL] = "writableAll",
         [INDEX] = "index",
         [DATA] = "data",
         [WATCH_REQUIRE] = "watch:require",
@@ -137,6 +141,8 @@ static bool read_query(const JsonMember *m, ClusterQuery *q) {
         q->ipv6_only = flags & FLAG_IPV6_ONLY;
         q->reuse_address = (flags & FLAG_REUSE_ADDRESS) && q->family >= CLUSTER_UDP4 &&
                            q->family <= CLUSTER_UDP6;
+        q->readable_all = is_word(m[READABLE_ALL].value, "true");
+        q->writable_all = is_word(m[WRITABLE_ALL].value, "true");
         q->backlog = backlog > 0 ? (int) backlog : 0;
         q->index = (unsigned) index;
         q->data = m[DATA].value;

@@ -46,6 +46,8 @@ typedef struct ClusterQuery {
         int fd;                            /* for CLUSTER_FD and CLUSTER_UDP_FD */
         bool ipv6_only;
         bool reuse_address; /* UDP */
+        bool readable_all;  /* a unix socket whose file is for everybody to read, or... */
+        bool writable_all;  /* ... to write, which is to connect */
         int backlog;        /* 0: none was given */
         unsigned index;     /* tells several of the same address in one worker apart */
         JsonSpan data; /* what the first to ask gave is told to all that ask; TLS: the keys of its tickets */

@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "basic/fd.h"
 #include "master/activation.h"
@@ -157,6 +158,18 @@ static int bind_inet(const ClusterQuery *q, const BindOptions *options, int *ret
         return r < 0 ? r : bind_address(&a, &o, ret_fd);
 }
 
+/* Anybody may read the file, or write it, as far as the app wants that. */
+static int open_path(const ClusterQuery *q) {
+        mode_t mode = (q->readable_all ? 0444 : 0) | (q->writable_all ? 0222 : 0);
+        struct stat st;
+
+        if (mode == 0)
+                return 0;
+        if (lstat(q->address, &st) < 0 || chmod(q->address, (st.st_mode & 07777) | mode) < 0)
+                return -errno;
+        return 0;
+}
+
 static int bind_path(
                 const ClusterQuery *q, const BindOptions *options, int *ret_fd, char **ret_unlink_path) {
         Address a;
@@ -168,9 +181,10 @@ static int bind_path(
         if (!path)
                 return -ENOMEM;
         r = bind_address(&a, options, ret_fd);
-        if (r >= 0)
-                *ret_unlink_path = TAKE_PTR(path);
-        return r;
+        if (r < 0)
+                return r;
+        *ret_unlink_path = TAKE_PTR(path);
+        return open_path(q);
 }
 
 int cluster_bind(const ClusterQuery *q, int *ret_fd, char **ret_unlink_path) {
