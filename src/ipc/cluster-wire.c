@@ -149,6 +149,30 @@ static bool read_query(const JsonMember *m, ClusterQuery *q) {
         return true;
 }
 
+static const struct {
+        const char *name;
+        ClusterAct act;
+} commands[] = {
+        { "NODE_HANDLE_NACK", CLUSTER_NACK },
+        { "NODE_SOCKET_NOTIFY_CLOSE", CLUSTER_AWAITS_SENT },
+        { "NODE_SOCKET_GET_COUNT", CLUSTER_COUNTS_SENT },
+};
+
+static bool is_internal(JsonSpan cmd) {
+        static const char prefix[] = "\"NODE_";
+
+        return cmd.n > strlen(prefix) && memcmp(cmd.p, prefix, strlen(prefix)) == 0;
+}
+
+static ClusterAct find_command(const JsonMember *m) {
+        for (size_t i = 0; i < ELEMENTSOF(commands); i++)
+                if (json_span_is(m[CMD].value, commands[i].name))
+                        return commands[i].act;
+        if (m[WATCH_REQUIRE].value.p || m[WATCH_IMPORT].value.p)
+                return CLUSTER_WATCHER;
+        return is_internal(m[CMD].value) ? CLUSTER_OTHER : CLUSTER_APPLICATION;
+}
+
 static ClusterAct find_act(const JsonMember *m) {
         for (size_t i = 0; i < ELEMENTSOF(acts); i++)
                 if (json_span_is(m[ACT].value, acts[i].name))
@@ -173,12 +197,6 @@ static bool read_members(const JsonMember *m, ClusterMessage *ret) {
         }
 }
 
-static bool is_internal(JsonSpan cmd) {
-        static const char prefix[] = "\"NODE_";
-
-        return cmd.n > strlen(prefix) && memcmp(cmd.p, prefix, strlen(prefix)) == 0;
-}
-
 int cluster_wire_parse(const char *json, size_t n, ClusterMessage *ret) {
         JsonMember m[_MEMBERS];
         int r;
@@ -189,16 +207,12 @@ int cluster_wire_parse(const char *json, size_t n, ClusterMessage *ret) {
         if (r < 0)
                 return r;
 
-        *ret = (ClusterMessage){ .act = is_internal(m[CMD].value) ? CLUSTER_OTHER : CLUSTER_APPLICATION };
-        if (json_span_is(m[CMD].value, "NODE_HANDLE_NACK"))
-                ret->act = CLUSTER_NACK;
-        else if (m[WATCH_REQUIRE].value.p || m[WATCH_IMPORT].value.p)
-                ret->act = CLUSTER_WATCHER;
-        else if (json_span_is(m[CMD].value, "NODE_CLUSTER")) {
-                ret->act = find_act(m);
-                return read_members(m, ret) ? 0 : -EBADMSG;
+        if (!json_span_is(m[CMD].value, "NODE_CLUSTER")) {
+                *ret = (ClusterMessage){ .act = find_command(m), .key = m[KEY].value };
+                return 0;
         }
-        return 0;
+        *ret = (ClusterMessage){ .act = find_act(m) };
+        return read_members(m, ret) ? 0 : -EBADMSG;
 }
 
 bool cluster_query_equal(const ClusterQuery *a, const ClusterQuery *b) {
@@ -245,6 +259,15 @@ char *cluster_wire_reply(uint64_t seq, uint64_t ack, int error, const char *key,
                             "{\"cmd\":\"NODE_CLUSTER\",\"errno\":%s,\"key\":\"%s\",\"ack\":%" PRIu64
                             ",\"data\":%s%s,\"seq\":%" PRIu64 "}",
                             error == 0 ? "null" : number, key, ack, data ? data : "null", name, seq) < 0)
+                return NULL;
+        return text;
+}
+
+char *cluster_wire_none_sent(ClusterAct act, JsonSpan key) {
+        const char *cmd = act == CLUSTER_COUNTS_SENT ? "NODE_SOCKET_COUNT" : "NODE_SOCKET_ALL_CLOSED";
+        char *text;
+
+        if (asprintf(&text, "{\"cmd\":\"%s\",\"key\":%.*s,\"count\":0}", cmd, (int) key.n, key.p) < 0)
                 return NULL;
         return text;
 }

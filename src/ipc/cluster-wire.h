@@ -21,7 +21,9 @@ typedef enum ClusterAct {
         CLUSTER_CLOSE,       /* it does so no more */
         CLUSTER_LEAVING,     /* the app has told its worker to disconnect; it waits for an answer */
         CLUSTER_ANSWER,      /* to a connection that it was passed */
-        CLUSTER_NACK,    /* a descriptor has not arrived: there was none for it, or the message was a ping */
+        CLUSTER_NACK, /* a descriptor has not arrived: there was none for it, or the message was a ping */
+        CLUSTER_AWAITS_SENT, /* of connections that the app has sent here: tell when all are closed... */
+        CLUSTER_COUNTS_SENT, /* ... or how many are not; its server waits for that */
         CLUSTER_WATCHER, /* this is not the app, but "node --watch", which has the channel in its place */
 } ClusterAct;
 
@@ -58,7 +60,7 @@ typedef struct ClusterMessage {
         uint64_t seq;       /* of a message that wants an answer */
         uint64_t ack;       /* CLUSTER_ANSWER: the seq of what it answers */
         bool accepted;      /* CLUSTER_ANSWER */
-        JsonSpan key;       /* CLUSTER_CLOSE: of the socket, raw */
+        JsonSpan key;       /* CLUSTER_CLOSE, ..._SENT: of the socket or the server, raw */
         ClusterQuery query; /* CLUSTER_QUERY, and CLUSTER_LISTENING as far as it goes */
 } ClusterMessage;
 
@@ -79,6 +81,9 @@ const char *cluster_query_to_string(const ClusterQuery *q, char buf[static CLUST
  * without memory. */
 char *cluster_wire_reply(uint64_t seq, uint64_t ack, int error, const char *key, const char *data,
                 const ClusterQuery *sockname);
+
+/* The answer to CLUSTER_AWAITS_SENT and CLUSTER_COUNTS_SENT: there are none. Likewise. */
+char *cluster_wire_none_sent(ClusterAct act, JsonSpan key);
 
 /* The other messages of a primary; each fits into a buffer of this size. */
 #define CLUSTER_LINE_MAX 160

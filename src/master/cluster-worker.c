@@ -109,6 +109,15 @@ static ClusterNews receive_leaving(ClusterWorker *w, const ClusterMessage *m) {
         return CLUSTER_LEAVES;
 }
 
+/* The app's server waits for what becomes of the connections that the app has sent here. They are closed as
+ * they come: nobody here has a use for them. */
+static void receive_about_sent(ClusterWorker *w, const ClusterMessage *m) {
+        _cleanup_free_ char *text = m->key.p ? cluster_wire_none_sent(m->act, m->key) : NULL;
+
+        if (text)
+                cluster_worker_send(w, text, strlen(text), -EBADF, MUSTER_HANDLE_NONE);
+}
+
 static void measure_lag(ClusterWorker *w, uint64_t since_usec) {
         uint64_t lag = clock_now_usec() - since_usec;
 
@@ -170,6 +179,10 @@ int cluster_worker_receive(ClusterWorker *w, const char *json, size_t n, Cluster
                 break;
         case CLUSTER_NACK:
                 receive_nack(w);
+                break;
+        case CLUSTER_AWAITS_SENT:
+        case CLUSTER_COUNTS_SENT:
+                receive_about_sent(w, &m);
                 break;
         case CLUSTER_WATCHER:
                 *ret = CLUSTER_WATCHED;
