@@ -43,10 +43,15 @@ const char *exit_cause_to_string(ExitCause cause) {
         return causes[cause].name;
 }
 
-/* Whether it did what it was told: one that dies of the order itself, as a program without a handler for
- * SIGTERM, has nothing else to do. */
+/* Whether it did what it was told. One that dies of the order itself, as a program without a handler for the
+ * signal, has nothing else to do; and one that wanted to go after an error of its own has a right to say so
+ * by its status. */
 static bool ended_as_told(const Worker *w) {
-        return w->retired && (w->exit_code == CLD_EXITED ? w->exit_status == 0 : w->exit_status == SIGTERM);
+        if (!w->retired)
+                return false;
+        if (w->exit_code != CLD_EXITED)
+                return w->exit_status == w->stop_signal;
+        return w->exit_status == 0 || w->leave == WORKER_LEAVES_BY_REQUEST;
 }
 
 static ExitCause cause_of_told(const Worker *w) {
@@ -74,8 +79,7 @@ ExitCause exit_cause_of(const Worker *w) {
                 return by_kill[w->kill];
         if (w->out_of_memory)
                 return EXIT_OUT_OF_MEMORY;
-        if (ended_as_told(w) ||
-                        (w->retired && w->leave == WORKER_LEAVES_BY_REQUEST && w->exit_code == CLD_EXITED))
+        if (ended_as_told(w))
                 return cause_of_told(w);
         if (w->exit_code != CLD_EXITED)
                 return EXIT_CRASHED;

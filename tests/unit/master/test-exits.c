@@ -27,6 +27,7 @@ static Worker ended(int code, int status) {
                 .exit_status = status,
                 .started_usec = 1000,
                 .exited_usec = 5000,
+                .stop_signal = SIGTERM,
         };
 }
 
@@ -78,8 +79,19 @@ static void test_told(void **state) {
                 assert_cause(&w, EXIT_CRASHED);
                 w.exit_code = CLD_EXITED;
                 w.exit_status = 1;
-                assert_cause(&w, EXIT_FAILURE_STATUS);
+                assert_cause(&w, cases[i].leave == WORKER_LEAVES_BY_REQUEST ? EXIT_REQUESTED
+                                                                            : EXIT_FAILURE_STATUS);
         }
+}
+
+/* A program has a signal of its own for that (workers.stop_signal). */
+static void test_stop_signal(void **state) {
+        Worker w = ended(CLD_KILLED, SIGQUIT);
+
+        w.retired = true;
+        assert_cause(&w, EXIT_CRASHED);
+        w.stop_signal = SIGQUIT;
+        assert_cause(&w, EXIT_RETIRED);
 }
 
 /* Whatever the status: the master knows why it has killed. */
@@ -92,6 +104,7 @@ static void test_killed(void **state) {
                 { WORKER_KILL_STOP_TIMEOUT, EXIT_STOP_TIMEOUT },
                 { WORKER_KILL_WATCHDOG, EXIT_WATCHDOG },
                 { WORKER_KILL_ABANDONED, EXIT_ABANDONED },
+                { WORKER_KILL_UNFIT, EXIT_FAILURE_STATUS },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
@@ -151,6 +164,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_untold),
                 cmocka_unit_test(test_told),
+                cmocka_unit_test(test_stop_signal),
                 cmocka_unit_test(test_killed),
                 cmocka_unit_test(test_names),
                 cmocka_unit_test(test_ring),
