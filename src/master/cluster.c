@@ -55,7 +55,7 @@ static int socket_new(Cluster *c, const ClusterQuery *q, ClusterSocket **ret) {
         if (!s)
                 return -ENOMEM;
         *s = (ClusterSocket){ .cluster = c, .query = *q };
-        s->query.data = (JsonSpan){ NULL };
+        s->query.data = (JsonSpan){ NULL, 0 };
         list_init(&s->node);
         list_init(&s->members);
         list_init(&s->waiting);
