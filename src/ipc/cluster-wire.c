@@ -77,11 +77,15 @@ static bool is_nothing(JsonSpan value) {
         return !value.p || is_word(value, "null");
 }
 
+/* Also in a string, as in bind(process.env.PORT): Node passes on what the app gave, and leaves it to its C++
+ * to make a number of it. */
 static bool read_integer(JsonSpan value, int64_t min, int64_t max, int64_t fallback, int64_t *ret) {
-        if (is_nothing(value) || is_word(value, "false")) {
+        if (is_nothing(value)) {
                 *ret = fallback;
                 return true;
         }
+        if (value.n >= 2 && value.p[0] == '"')
+                value = (JsonSpan){ value.p + 1, value.n - 2 };
         return json_span_to_integer(value, min, max, ret);
 }
 
@@ -116,25 +120,51 @@ static bool read_family(const JsonMember *m, bool has_fd, ClusterFamily *ret) {
         return true;
 }
 
-/* A text that does not fit is refused: cut, it would be another address. */
+/* A text that is too long, or has characters in it that no address has (the NUL of an abstract socket),
+ * becomes one that cannot be bound: cut or mended it would be another address, and the app is to hear of it
+ * as of any that is wrong. */
 static bool read_address(JsonSpan value, char buf[static CLUSTER_ADDRESS_MAX]) {
         buf[0] = '\0';
         if (is_nothing(value))
                 return true;
-        return value.n < CLUSTER_ADDRESS_MAX && json_span_to_text(value, buf, CLUSTER_ADDRESS_MAX);
+        if (!json_span_to_text(value, buf, CLUSTER_ADDRESS_MAX))
+                return false;
+        if (!json_span_is(value, buf))
+                strcpy(buf, CLUSTER_ADDRESS_INVALID);
+        return true;
+}
+
+/* One that is no length leaves it at the default, as with Node. */
+static int read_backlog(JsonSpan value) {
+        int64_t backlog;
+
+        if (!read_integer(value, 0, INT64_MAX, 0, &backlog))
+                return 0;
+        return (int) MIN(backlog, (int64_t) INT32_MAX);
+}
+
+static bool has_place(const ClusterQuery *q, int64_t port) {
+        switch (q->family) {
+        case CLUSTER_PATH:
+                return *q->address;
+        case CLUSTER_IPV4:
+        case CLUSTER_IPV6:
+                return port >= 0;
+        default:
+                return true; /* bind() of a UDP socket need not say which port */
+        }
 }
 
 static bool read_query(const JsonMember *m, ClusterQuery *q) {
-        int64_t port, fd, flags, backlog, index;
+        int64_t port, fd, flags, index;
 
         if (!read_integer(m[PORT].value, -1, UINT16_MAX, -1, &port) ||
                         !read_integer(m[FD].value, -1, INT32_MAX, -1, &fd) ||
                         !read_integer(m[FLAGS].value, 0, UINT32_MAX, 0, &flags) ||
-                        !read_integer(m[BACKLOG].value, INT32_MIN, INT32_MAX, 0, &backlog) ||
                         !read_integer(m[INDEX].value, 0, UINT32_MAX, 0, &index) ||
                         !read_family(m, fd >= 0, &q->family) || !read_address(m[ADDRESS].value, q->address))
                 return false;
-        if (q->family == CLUSTER_PATH ? !*q->address : fd < 0 && port < 0)
+        if (!has_place(q, port))
                 return false;
         q->port = port > 0 ? (uint16_t) port : 0;
         q->fd = (int) fd;
@@ -143,7 +173,7 @@ static bool read_query(const JsonMember *m, ClusterQuery *q) {
                            q->family <= CLUSTER_UDP6;
         q->readable_all = is_word(m[READABLE_ALL].value, "true");
         q->writable_all = is_word(m[WRITABLE_ALL].value, "true");
-        q->backlog = backlog > 0 ? (int) backlog : 0;
+        q->backlog = read_backlog(m[BACKLOG].value);
         q->index = (unsigned) index;
         q->data = m[DATA].value;
         return true;
@@ -159,9 +189,7 @@ static const struct {
 };
 
 static bool is_internal(JsonSpan cmd) {
-        static const char prefix[] = "\"NODE_";
-
-        return cmd.n > strlen(prefix) && memcmp(cmd.p, prefix, strlen(prefix)) == 0;
+        return json_span_begins(cmd, "NODE_") && !json_span_is(cmd, "NODE_");
 }
 
 static ClusterAct find_command(const JsonMember *m) {
@@ -181,7 +209,9 @@ static ClusterAct find_act(const JsonMember *m) {
 }
 
 static bool read_members(const JsonMember *m, ClusterMessage *ret) {
-        if (!read_sequence(m[SEQ].value, &ret->seq))
+        bool is_question = ret->act == CLUSTER_QUERY || ret->act == CLUSTER_LEAVING;
+
+        if (!read_sequence(m[SEQ].value, &ret->seq) || (is_question && is_nothing(m[SEQ].value)))
                 return false;
         switch (ret->act) {
         case CLUSTER_QUERY:
@@ -191,7 +221,7 @@ static bool read_members(const JsonMember *m, ClusterMessage *ret) {
                 return ret->key.p;
         case CLUSTER_ANSWER:
                 ret->accepted = is_word(m[ACCEPTED].value, "true");
-                return read_sequence(m[ACK].value, &ret->ack);
+                return !is_nothing(m[ACK].value) && read_sequence(m[ACK].value, &ret->ack);
         default:
                 return true;
         }
@@ -221,7 +251,7 @@ bool cluster_query_equal(const ClusterQuery *a, const ClusterQuery *b) {
 }
 
 const char *cluster_query_to_string(const ClusterQuery *q, char buf[static CLUSTER_QUERY_STRING_MAX]) {
-        const char *udp = q->family == CLUSTER_UDP4 || q->family == CLUSTER_UDP6 ? "UDP " : "";
+        const char *udp = q->is_udp ? "UDP " : "";
 
         if (q->family == CLUSTER_FD || q->family == CLUSTER_UDP_FD)
                 snprintf(buf, CLUSTER_QUERY_STRING_MAX, "descriptor %d", q->fd);

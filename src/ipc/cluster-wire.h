@@ -40,6 +40,9 @@ typedef enum ClusterFamily {
 /* Longer than any path of a unix socket. */
 #define CLUSTER_ADDRESS_MAX 256
 
+/* What stands for an address that there cannot be: nothing can be bound to it. */
+#define CLUSTER_ADDRESS_INVALID "?"
+
 /* The socket that is wanted. Workers that want the same get the same. */
 typedef struct ClusterQuery {
         ClusterFamily family;
@@ -71,7 +74,8 @@ int cluster_wire_parse(const char *json, size_t n, ClusterMessage *ret);
 /* Whether two workers want the same socket. */
 bool cluster_query_equal(const ClusterQuery *a, const ClusterQuery *b);
 
-/* "port 3000", "127.0.0.1:3000", "[::1]:3000", "/run/app.sock", "UDP port 53", "descriptor 3": for people.
+/* "port 3000", "127.0.0.1:3000", "[::1]:3000", "/run/app.sock", "UDP port 53", "UDP descriptor 3": for
+ * people.
  */
 #define CLUSTER_QUERY_STRING_MAX (CLUSTER_ADDRESS_MAX + 32)
 const char *cluster_query_to_string(const ClusterQuery *q, char buf[static CLUSTER_QUERY_STRING_MAX]);

@@ -278,9 +278,11 @@ bool json_span_to_integer(JsonSpan value, int64_t min, int64_t max, int64_t *ret
         int64_t v = 0;
 
         for (size_t i = negative; i < value.n; i++) {
-                if (value.p[i] < '0' || value.p[i] > '9' || v > (INT64_MAX - 9) / 10)
+                int digit = value.p[i] - '0';
+
+                if (digit < 0 || digit > 9 || v > (INT64_MAX - digit) / 10)
                         return false;
-                v = v * 10 + (value.p[i] - '0');
+                v = v * 10 + digit;
         }
         v = negative ? -v : v;
         if (value.n <= (size_t) negative || v < min || v > max)

@@ -26,7 +26,7 @@ typedef enum SocketClass { CLASS_TCP, CLASS_UNIX, CLASS_UDP } SocketClass;
 static SocketClass class_of_query(const ClusterQuery *q) {
         if (q->family == CLUSTER_PATH)
                 return CLASS_UNIX;
-        return q->family == CLUSTER_UDP4 || q->family == CLUSTER_UDP6 ? CLASS_UDP : CLASS_TCP;
+        return q->is_udp ? CLASS_UDP : CLASS_TCP;
 }
 
 static SocketClass class_of_listener(const Listener *l) {
@@ -189,7 +189,7 @@ static int bind_path(
 
 int cluster_bind(const ClusterQuery *q, int *ret_fd, char **ret_unlink_path) {
         BindOptions options = {
-                .type = q->family == CLUSTER_UDP4 || q->family == CLUSTER_UDP6 ? SOCK_DGRAM : SOCK_STREAM,
+                .type = q->is_udp ? SOCK_DGRAM : SOCK_STREAM,
                 .backlog = q->backlog > 0 ? q->backlog : BACKLOG_DEFAULT,
                 .ipv6_only = q->ipv6_only,
                 .reuse_address = q->reuse_address,

@@ -100,7 +100,7 @@ static int bind_source(Cluster *c, ClusterSocket *s, const ClusterQuery *q) {
                 .socket = s,
                 .fd = -EBADF,
                 .is_unix = q->family == CLUSTER_PATH,
-                .is_datagram = q->family == CLUSTER_UDP4 || q->family == CLUSTER_UDP6,
+                .is_datagram = q->is_udp,
         };
         s->source = source;
         s->is_bound = true;

@@ -564,6 +564,45 @@ static void test_span_begins(void **state) {
         assert_false(json_span_begins((JsonSpan){ .p = NULL }, ""));
 }
 
+static void check_integer(const char *text, int64_t min, int64_t max, int64_t expected) {
+        int64_t v = 0;
+
+        assert_true(json_span_to_integer(span(text), min, max, &v));
+        assert_true(v == expected);
+}
+
+static void check_no_integer(const char *text, int64_t min, int64_t max) {
+        int64_t v = 42;
+
+        assert_false(json_span_to_integer(span(text), min, max, &v));
+        assert_int_equal(v, 42);
+}
+
+static void test_to_integer(void **state) {
+        check_integer("0", 0, 0, 0);
+        check_integer("-0", 0, 0, 0);
+        check_integer("65535", 0, 65535, 65535);
+        check_integer("-1", -1, 6, -1);
+        check_integer("9007199254740991", INT64_MIN, INT64_MAX,
+                        INT64_C(9007199254740991)); /* JavaScript's */
+        check_integer("-9007199254740991", INT64_MIN, INT64_MAX, INT64_C(-9007199254740991));
+        check_integer("9223372036854775807", INT64_MIN, INT64_MAX, INT64_MAX);
+        check_integer("-9223372036854775807", INT64_MIN, INT64_MAX, -INT64_MAX);
+}
+
+static void test_to_integer_of_no_integer(void **state) {
+        static const char *const values[] = { "1.0", "1.5", "1e3", "1E3", "null", "true", "false", "\"1\"",
+                "[1]", "{}", "-", "", "+1", "--1", "1-", " 1", "1 ", "9223372036854775808",
+                "-9223372036854775809", "99999999999999999999", "18446744073709551617" };
+
+        for (size_t i = 0; i < ELEMENTSOF(values); i++)
+                check_no_integer(values[i], INT64_MIN, INT64_MAX);
+        check_no_integer("65536", 0, 65535);
+        check_no_integer("-1", 0, 65535);
+        check_no_integer("-2", -1, 6);
+        assert_false(json_span_to_integer((JsonSpan){ .p = NULL }, INT64_MIN, INT64_MAX, &(int64_t){ 0 }));
+}
+
 static void test_to_text(void **state) {
         check_text("\"\"", 64, "");
         check_text("\"plain\"", 64, "plain");
@@ -695,6 +734,8 @@ int main(void) {
                 cmocka_unit_test(test_several_members),
                 cmocka_unit_test(test_span_is),
                 cmocka_unit_test(test_span_begins),
+                cmocka_unit_test(test_to_integer),
+                cmocka_unit_test(test_to_integer_of_no_integer),
                 cmocka_unit_test(test_to_text),
                 cmocka_unit_test(test_to_text_cut),
                 cmocka_unit_test(test_to_text_of_no_string),
