@@ -101,12 +101,12 @@ static bool read_sequence(JsonSpan value, uint64_t *ret) {
 static bool read_family(const JsonMember *m, bool has_fd, ClusterFamily *ret) {
         int64_t type = 0;
 
-        if (json_span_is(m[TYPE].value, "udp4"))
-                *ret = has_fd ? CLUSTER_UDP_FD : CLUSTER_UDP4;
-        else if (json_span_is(m[TYPE].value, "udp6"))
-                *ret = has_fd ? CLUSTER_UDP_FD : CLUSTER_UDP6;
-        else if (has_fd)
+        if (has_fd)
                 *ret = CLUSTER_FD;
+        else if (json_span_is(m[TYPE].value, "udp4"))
+                *ret = CLUSTER_UDP4;
+        else if (json_span_is(m[TYPE].value, "udp6"))
+                *ret = CLUSTER_UDP6;
         else if (!read_integer(m[TYPE].value, -1, 6, 0, &type))
                 return false;
         else if (type == 4)
@@ -168,9 +168,9 @@ static bool read_query(const JsonMember *m, ClusterQuery *q) {
                 return false;
         q->port = port > 0 ? (uint16_t) port : 0;
         q->fd = (int) fd;
+        q->is_udp = json_span_begins(m[TYPE].value, "udp");
         q->ipv6_only = flags & FLAG_IPV6_ONLY;
-        q->reuse_address = (flags & FLAG_REUSE_ADDRESS) && q->family >= CLUSTER_UDP4 &&
-                           q->family <= CLUSTER_UDP6;
+        q->reuse_address = (flags & FLAG_REUSE_ADDRESS) && q->is_udp;
         q->readable_all = is_word(m[READABLE_ALL].value, "true");
         q->writable_all = is_word(m[WRITABLE_ALL].value, "true");
         q->backlog = read_backlog(m[BACKLOG].value);
@@ -253,8 +253,8 @@ bool cluster_query_equal(const ClusterQuery *a, const ClusterQuery *b) {
 const char *cluster_query_to_string(const ClusterQuery *q, char buf[static CLUSTER_QUERY_STRING_MAX]) {
         const char *udp = q->is_udp ? "UDP " : "";
 
-        if (q->family == CLUSTER_FD || q->family == CLUSTER_UDP_FD)
-                snprintf(buf, CLUSTER_QUERY_STRING_MAX, "descriptor %d", q->fd);
+        if (q->family == CLUSTER_FD)
+                snprintf(buf, CLUSTER_QUERY_STRING_MAX, "%sdescriptor %d", udp, q->fd);
         else if (q->family == CLUSTER_PATH)
                 snprintf(buf, CLUSTER_QUERY_STRING_MAX, "%s", q->address);
         else if (!*q->address)

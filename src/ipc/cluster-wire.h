@@ -33,8 +33,8 @@ typedef enum ClusterFamily {
         CLUSTER_PATH, /* a unix socket */
         CLUSTER_UDP4,
         CLUSTER_UDP6,
-        CLUSTER_FD,     /* listen({ fd }): a descriptor of the primary's, as far as Node is concerned */
-        CLUSTER_UDP_FD, /* bind({ fd }) of a datagram socket, likewise */
+        CLUSTER_FD, /* listen({ fd }), bind({ fd }): a descriptor of the primary's, as far as Node is
+                       concerned */
 } ClusterFamily;
 
 /* Longer than any path of a unix socket. */
@@ -48,7 +48,8 @@ typedef struct ClusterQuery {
         ClusterFamily family;
         char address[CLUSTER_ADDRESS_MAX]; /* as the app gave it, resolved; "": any. Or the path */
         uint16_t port;                     /* 0: any */
-        int fd;                            /* for CLUSTER_FD and CLUSTER_UDP_FD */
+        int fd;                            /* for CLUSTER_FD */
+        bool is_udp;
         bool ipv6_only;
         bool reuse_address; /* UDP */
         bool readable_all;  /* a unix socket whose file is for everybody to read, or... */

@@ -99,7 +99,7 @@ static int find_descriptor(const Listeners *l, const ClusterQuery *q, const bool
 
         if (i < 0 || (size_t) i >= l->n)
                 return -EBADF;
-        if ((class_of_listener(l->items + i) == CLASS_UDP) != (q->family == CLUSTER_UDP_FD))
+        if ((class_of_listener(l->items + i) == CLASS_UDP) != q->is_udp)
                 return -EINVAL;
         i = (int) l->items[i].first;
         return taken[i] ? -EADDRINUSE : i;
@@ -108,7 +108,7 @@ static int find_descriptor(const Listeners *l, const ClusterQuery *q, const bool
 int cluster_find_listener(const Listeners *l, const ClusterQuery *q, const bool *taken) {
         int r;
 
-        if (q->family == CLUSTER_FD || q->family == CLUSTER_UDP_FD)
+        if (q->family == CLUSTER_FD)
                 return find_descriptor(l, q, taken);
         r = find_by(l, q, taken, has_name);
         if (r == -ENOENT)

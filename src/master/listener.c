@@ -151,6 +151,8 @@ static int bind_one(Listener *l, const ListenConfig *lc, const Config *c, char *
 static int open_from_config(Listeners *l, const Config *c, char **ret_error) {
         int r;
 
+        if (c->n_listen == 0 && c->app_kind == APP_NODE)
+                return 0; /* what the app asks for is bound then */
         if (c->n_listen == 0)
                 return invalid(ret_error,
                                 "%s: listen: found no socket from systemd (LISTEN_FDS) and no address here, expected one: "
@@ -174,7 +176,7 @@ static int open_from_config(Listeners *l, const Config *c, char **ret_error) {
 
 /* Whoever reaches the control socket commands the app: the mode of a file says who that is, and nothing does
  * so for a port. */
-static int set_control_aside(Listeners *l, char **ret_error) {
+static int set_control_aside(Listeners *l, const Config *c, char **ret_error) {
         for (size_t i = 0; i < l->n;) {
                 Listener *item = l->items + i;
 
@@ -195,7 +197,7 @@ static int set_control_aside(Listeners *l, char **ret_error) {
                 *l->control = *item;
                 memmove(item, item + 1, (--l->n - i) * sizeof(*item));
         }
-        if (l->n == 0)
+        if (l->n == 0 && c->app_kind != APP_NODE)
                 return invalid(ret_error,
                                 "found no socket but the one called \"" LISTENER_CONTROL
                                 "\", expected one to serve: "
@@ -244,7 +246,7 @@ int listeners_open(Listeners *l, const Config *config, char **ret_error) {
         if (r == 0 && !l->from_systemd)
                 r = open_from_config(l, config, ret_error);
         if (r == 0)
-                r = set_control_aside(l, ret_error);
+                r = set_control_aside(l, config, ret_error);
         if (r == 0) {
                 find_twins(l);
                 r = join_names(l);
@@ -283,6 +285,8 @@ static void warn_of_namesakes(const Listeners *l, const Config *c) {
 }
 
 static bool are_all_unix(const Listeners *l) {
+        if (l->n == 0)
+                return false;
         for (size_t i = 0; i < l->n; i++)
                 if (l->items[i].address.sockaddr.any.sa_family != AF_UNIX)
                         return false;

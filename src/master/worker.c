@@ -32,7 +32,7 @@
 #define TERMINATE_USEC (5 * USEC_PER_SEC)
 
 /* How long a Node app that has disconnected may take to end by itself, before it gets the stop signal. */
-#define DISCONNECTED_USEC (250 * USEC_PER_MSEC)
+#define DISCONNECTED_USEC (1 * USEC_PER_SEC)
 
 /* The same for one that has lost its channel unasked. */
 #define LOST_CHANNEL_USEC (1 * USEC_PER_SEC)
