@@ -69,7 +69,8 @@ static int find_by(const Listeners *l, const ClusterQuery *q, const bool *taken,
 }
 
 /* An app has but one way to say that it serves, and the administrator but one socket for it: whatever port
- * it has in mind. A port may be a unix socket then, too. */
+ * it has in mind. A port may be a unix socket then, too. Not the other way round: a path that an app has for
+ * its own purposes must not be open to the network. */
 static int find_only(const Listeners *l, const ClusterQuery *q, const bool *taken) {
         SocketClass class = class_of_query(q);
         size_t n = 0, n_streams = 0, found = 0, stream = 0;
@@ -86,7 +87,7 @@ static int find_only(const Listeners *l, const ClusterQuery *q, const bool *take
                         found = i;
                 }
         }
-        if (n == 0 && n_streams == 1 && class != CLASS_UDP) {
+        if (n == 0 && n_streams == 1 && class == CLASS_TCP) {
                 n = 1;
                 found = stream;
         }
