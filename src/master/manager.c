@@ -173,12 +173,17 @@ static int manager_take_cell(Manager *m, unsigned *ret) {
         return -ENOSPC;
 }
 
+/* One that hangs is alive, and has lost its place to its successor. */
+static bool has_place(const Manager *m, const Worker *w) {
+        return w->slot == 0 || (w->slot <= m->n_slots && slot_has_worker(m->slots[w->slot - 1], w));
+}
+
 static bool instance_is_used(const Manager *m, unsigned instance, uint64_t generation) {
         list_foreach (node, &m->workers) {
                 const Worker *w = list_entry(node, Worker, node);
 
                 if (w->instance == instance && w->generation == generation && w->leave == WORKER_STAYS &&
-                                w->state != WORKER_RETIRING && w->state != WORKER_EXITED)
+                                w->state != WORKER_RETIRING && w->state != WORKER_EXITED && has_place(m, w))
                         return true;
         }
         return false;

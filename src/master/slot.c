@@ -177,6 +177,10 @@ void slot_retire(Slot *s) {
         end_worker(TAKE_PTR(s->current));
 }
 
+bool slot_has_worker(const Slot *s, const Worker *w) {
+        return w == s->current || w == s->successor || w == s->incoming;
+}
+
 bool slot_is_failing(const Slot *s) {
         return s->restart.failing && (!s->current || s->current->state != WORKER_READY);
 }

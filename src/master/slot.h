@@ -55,6 +55,9 @@ void slot_commit(Slot *s);
 /* All workers of the slot retire, or end, where they are not ready yet. */
 void slot_retire(Slot *s);
 
+/* One that has been found to hang has lost its place, though it lives. */
+bool slot_has_worker(const Slot *s, const Worker *w);
+
 /* It keeps dying and there is none that serves. */
 bool slot_is_failing(const Slot *s);
 
