@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: MIT
+const { server } = require('./deeds.js');
+
+server.maxConnections = 2;
