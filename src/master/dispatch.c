@@ -198,21 +198,32 @@ static void retry_later(Cluster *c) {
  * Accepting
  */
 
+/* An IPv4 client is the same one on a socket for both families. */
+static uint64_t hash_in6(const void *address) {
+        struct in6_addr a;
+
+        memcpy(&a, address, sizeof(a));
+        return IN6_IS_ADDR_V4MAPPED(&a) ? balance_hash_address(a.s6_addr + 12, 4)
+                                        : balance_hash_address(&a, sizeof(a));
+}
+
 static uint64_t hash_peer(const struct sockaddr_storage *a) {
         struct sockaddr_in6 in6;
         struct sockaddr_in in;
 
         if (a->ss_family == AF_INET6) {
                 memcpy(&in6, a, sizeof(in6));
-                return IN6_IS_ADDR_V4MAPPED(&in6.sin6_addr)
-                                       ? balance_hash_address(in6.sin6_addr.s6_addr + 12, 4)
-                                       : balance_hash_address(&in6.sin6_addr, sizeof(in6.sin6_addr));
+                return hash_in6(&in6.sin6_addr);
         }
         if (a->ss_family == AF_INET) {
                 memcpy(&in, a, sizeof(in));
                 return balance_hash_address(&in.sin_addr, sizeof(in.sin_addr));
         }
         return 0;
+}
+
+static uint64_t hash_proxied(const ProxyHeader *h) {
+        return h->family == AF_INET6 ? hash_in6(h->source) : balance_hash_address(h->source, h->source_size);
 }
 
 /* Where every client looks the same, they would all be one worker's. */
@@ -314,7 +325,7 @@ static void on_proxy_header(const ProxyHeader *header, const char *reason, void 
         }
         c->reader = proxy_reader_free(c->reader);
         if (header->command == PROXY_COMMAND_PROXY && header->source_size > 0)
-                c->source = balance_hash_address(header->source, header->source_size);
+                c->source = hash_proxied(header);
         find_candidates(s, NULL, now_usec, &candidates);
         place_or_wait(s, c, &candidates, now_usec);
 }
