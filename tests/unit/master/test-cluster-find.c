@@ -33,7 +33,7 @@ static void have_nothing(void) {
 static void have(int type, const char *name, const char *address) {
         Listener *l = items + listeners.n++;
 
-        *l = (Listener){ .fd = -EBADF, .name = (char *) name, .type = type };
+        *l = (Listener){ .fd = -EBADF, .name = (char *) name, .type = type, .first = listeners.n - 1 };
         assert_int_equal(address_parse(address, &l->address), 0);
 }
 
