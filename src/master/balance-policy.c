@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* Choosing a worker; see balance-policy.h.
  *
- * Turns and lag are one search: each worker has a cost, and of those that cost no more than the cheapest and
- * a tolerance the next one in turn is taken. */
+ * Turns serve two masters. A worker that is busy with something long is to be passed over at once, or what
+ * it is passed waits with it. In a burst all are busy, and who of them answers first is up to the scheduler:
+ * he would get more than the others, and keep it as long as the connections last. So it goes to the one with
+ * the fewest on the way, but nobody gets ahead of the others by more than a few turns, except of those that
+ * give no sign of life for some time. At a rate at which a burst is none nobody gets ahead in that time. */
 
 #include "master/balance-policy.h"
 
 #include "basic/macro.h"
 
-/* How many more connections than the least busy one a worker may have waiting and still have its turn. One
- * that is busy falls behind by more and is passed over; in a burst, where all have some on the way and the
- * answers come in any order, strict turns spread more evenly than running after each answer. */
-#define TURN_TOLERANCE 8
+/* By how many turns one may be ahead of another. */
+#define AHEAD_MAX 12
 
 /* A loop that answers within this time is idle: an idle Node worker takes up to 4 ms, and which of two takes
  * less is chance. Below it only the connections on the way count; a worker not measured yet is idle too. */
@@ -53,42 +54,85 @@ uint64_t balance_hash_address(const void *address, size_t n) {
  * Turns
  */
 
+static bool anybody(const BalanceCandidate *candidates, size_t n, bool late) {
+        for (size_t i = 0; i < n; i++)
+                if (candidates[i].late == late)
+                        return true;
+        return false;
+}
+
+/* Of those that are, or are not, late. */
+static uint64_t fewest_turns(const BalanceCandidate *candidates, size_t n, bool late) {
+        uint64_t fewest = UINT64_MAX;
+
+        for (size_t i = 0; i < n; i++)
+                if (candidates[i].late == late)
+                        fewest = MIN(fewest, candidates[i].turns);
+        return fewest;
+}
+
+static bool has_less(const BalanceCandidate *a, const BalanceCandidate *b) {
+        return a->in_flight < b->in_flight || (a->in_flight == b->in_flight && a->turns < b->turns);
+}
+
+/* Late ones have their turns when all are late. */
+static size_t choose_by_turns(const BalanceCandidate *candidates, size_t n, size_t cursor) {
+        bool late = !anybody(candidates, n, false);
+        uint64_t fewest = fewest_turns(candidates, n, late);
+        size_t best = BALANCE_NOBODY;
+
+        for (size_t i = 0; i < n; i++) {
+                size_t k = (cursor % n + i) % n; /* there may be fewer than the last time */
+                const BalanceCandidate *c = candidates + k;
+
+                if (!c->has_room || c->late != late || c->turns - fewest >= AHEAD_MAX)
+                        continue;
+                if (best == BALANCE_NOBODY || has_less(c, candidates + best))
+                        best = k;
+        }
+        return best;
+}
+
+void balance_count_turn(BalanceCandidate *candidates, size_t n, size_t chosen) {
+        uint64_t turns = ++candidates[chosen].turns;
+
+        for (size_t i = 0; i < n; i++)
+                if (turns > AHEAD_MAX)
+                        candidates[i].turns = MAX(candidates[i].turns, turns - AHEAD_MAX);
+}
+
+/*
+ * Lag: of those that cost the same, the next one in turn.
+ */
+
 static bool is_eligible(const BalanceCandidate *c, bool stalled) {
         return c->has_room && c->stalled == stalled;
 }
 
-static uint64_t cost_of(Balance balance, const BalanceCandidate *c) {
-        if (balance == BALANCE_ROUND_ROBIN)
-                return c->in_flight;
+static uint64_t cost_of(const BalanceCandidate *c) {
         return ((uint64_t) c->in_flight + 1) * MIN(MAX(c->lag_usec, LAG_FLOOR_USEC), LAG_CEILING_USEC);
 }
 
-/* UINT64_MAX: nobody is eligible. */
-static uint64_t least_cost(Balance balance, const BalanceCandidate *candidates, size_t n, bool stalled) {
-        uint64_t least = UINT64_MAX;
+static size_t choose_by_lag(const BalanceCandidate *candidates, size_t n, size_t cursor, bool stalled) {
+        size_t best = BALANCE_NOBODY;
 
-        for (size_t i = 0; i < n; i++)
-                if (is_eligible(candidates + i, stalled))
-                        least = MIN(least, cost_of(balance, candidates + i));
-        return least;
+        for (size_t i = 0; i < n; i++) {
+                size_t k = (cursor % n + i) % n;
+
+                if (!is_eligible(candidates + k, stalled))
+                        continue;
+                if (best == BALANCE_NOBODY || cost_of(candidates + k) < cost_of(candidates + best))
+                        best = k;
+        }
+        return best;
 }
 
-static size_t choose_in_turn(Balance balance, const BalanceCandidate *candidates, size_t n, size_t *cursor,
-                bool stalled) {
-        uint64_t limit = least_cost(balance, candidates, n, stalled);
-
-        if (limit == UINT64_MAX)
-                return BALANCE_NOBODY;
+static size_t choose_next(Balance balance, const BalanceCandidate *candidates, size_t n, size_t cursor) {
         if (balance == BALANCE_ROUND_ROBIN)
-                limit += TURN_TOLERANCE;
-        for (size_t i = 0;; i++) {
-                size_t k = (*cursor % n + i) % n; /* there may be fewer than the last time */
+                return choose_by_turns(candidates, n, cursor);
 
-                if (is_eligible(candidates + k, stalled) && cost_of(balance, candidates + k) <= limit) {
-                        *cursor = k + 1;
-                        return k;
-                }
-        }
+        size_t k = choose_by_lag(candidates, n, cursor, /* stalled= */ false);
+        return k != BALANCE_NOBODY ? k : choose_by_lag(candidates, n, cursor, /* stalled= */ true);
 }
 
 /*
@@ -143,6 +187,17 @@ size_t balance_choose(Balance balance, const BalanceCandidate *candidates, size_
         if (balance == BALANCE_SOURCE)
                 return choose_for_source(candidates, n, source);
 
-        size_t k = choose_in_turn(balance, candidates, n, cursor, /* stalled= */ false);
-        return k != BALANCE_NOBODY ? k : choose_in_turn(balance, candidates, n, cursor, /* stalled= */ true);
+        size_t k = choose_next(balance, candidates, n, *cursor);
+        if (k != BALANCE_NOBODY)
+                *cursor = k + 1;
+        return k;
+}
+
+bool balance_can_choose(Balance balance, const BalanceCandidate *candidates, size_t n) {
+        if (balance != BALANCE_SOURCE)
+                return choose_next(balance, candidates, n, 0) != BALANCE_NOBODY;
+        for (size_t i = 0; i < n; i++)
+                if (candidates[i].has_room)
+                        return true;
+        return false;
 }

@@ -23,9 +23,12 @@ typedef struct BalanceCandidate {
         uint64_t lag_usec;  /* how long its event loop takes for an answer, as last measured; 0: not known */
         bool has_room;      /* it can be passed one now */
         bool stalled;       /* it has not acknowledged for suspiciously long: only if there is no other */
+        bool late;      /* it has not acknowledged for a while, though there was something: by turns it is
+                           not waited for, and gets none if there is another */
+        uint64_t turns; /* how many it was passed, by balance_count_turn() */
 } BalanceCandidate;
 
-/* Nobody can take it now: it waits. */
+/* Nobody can take it now, or nobody should, so that another one has its turn first: it waits. */
 #define BALANCE_NOBODY SIZE_MAX
 
 /* Returns the index of the worker for the next connection, or BALANCE_NOBODY. @balance is one of those that
@@ -33,6 +36,13 @@ typedef struct BalanceCandidate {
  * @source: a hash of the client's address, for BALANCE_SOURCE alone. */
 size_t balance_choose(Balance balance, const BalanceCandidate *candidates, size_t n, size_t *cursor,
                 uint64_t source);
+
+/* Whether the choice would be somebody. For BALANCE_SOURCE, of some clients. */
+bool balance_can_choose(Balance balance, const BalanceCandidate *candidates, size_t n);
+
+/* Who was chosen has been passed it. The turns of the others may change too: who is far behind, because it
+ * is new or was late, is not to be flooded in return. */
+void balance_count_turn(BalanceCandidate *candidates, size_t n, size_t chosen);
 
 /* The same for the same @n bytes in every process, on every machine and after every restart: it is not
  * seeded, so that clients stay where they are. Every bit of an address moves every bit of the hash. Of an

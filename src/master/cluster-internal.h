@@ -62,6 +62,7 @@ typedef struct ClusterMember {
         List in_worker;
         ClusterSocket *socket;
         ClusterWorker *worker;
+        uint64_t turns;              /* see balance_count_turn() */
         const ClusterSource *shared; /* it accepts from it itself; NULL: it is passed its connections */
 } ClusterMember;
 
@@ -102,6 +103,7 @@ struct ClusterWorker {
         List in_flight; /* ClusterConnection, in the order they were sent */
         unsigned n_in_flight;
         uint64_t saturated_usec; /* until then it wants no more */
+        uint64_t answered_usec;  /* when it took or refused the last one */
         uint64_t lag_usec;
         uint64_t pinged_usec; /* 0: no answer is due */
         uint64_t n_heard;
@@ -139,8 +141,8 @@ ClusterMember *cluster_find_member(const ClusterWorker *w, JsonSpan key);
 /* cluster-find.c */
 
 /* Which listener the query means. @taken[i]: the worker has that one already. Returns its index; -ENOENT:
- * none of them; -EADDRINUSE: it is one that the worker has; -EBADF: no such descriptor; -EINVAL: it is one of
- * the other kind. */
+ * none of them; -EADDRINUSE: it is one that the worker has; -EBADF: no such descriptor; -EINVAL: it is one
+ * of the other kind. */
 int cluster_find_listener(const Listeners *l, const ClusterQuery *q, const bool *taken);
 
 /* Binds what the query asks for, as Node would. Returns 0 or a negative errno; @ret_unlink_path is NULL or

@@ -31,6 +31,9 @@
 /* A worker that has not acknowledged for so long does not turn its loop: others are better. */
 #define STALLED_USEC (250 * USEC_PER_MSEC)
 
+/* A worker that has been silent for so long though it has something to acknowledge is not waited for. */
+#define LATE_USEC (20 * USEC_PER_MSEC)
+
 /* How often is told of what may happen without end. */
 #define LOG_INTERVAL_USEC (10 * USEC_PER_SEC)
 
@@ -39,7 +42,7 @@
 
 typedef struct Candidates {
         BalanceCandidate items[CANDIDATES_MAX];
-        ClusterWorker *workers[CANDIDATES_MAX];
+        ClusterMember *members[CANDIDATES_MAX];
         size_t n;
 } Candidates;
 
@@ -73,6 +76,16 @@ static bool worker_is_stalled(const ClusterWorker *w, uint64_t now_usec) {
                now_usec - list_entry(w->in_flight.next, ClusterConnection, node)->sent_usec >= STALLED_USEC;
 }
 
+static bool worker_is_late(const ClusterWorker *w, uint64_t now_usec) {
+        if (w->pinged_usec > 0 || now_usec < w->saturated_usec)
+                return true;
+        if (list_empty(&w->in_flight))
+                return false;
+
+        uint64_t sent_usec = list_entry(w->in_flight.next, ClusterConnection, node)->sent_usec;
+        return now_usec - MAX(sent_usec, w->answered_usec) >= LATE_USEC;
+}
+
 static bool worker_has_room(const ClusterWorker *w, uint64_t now_usec) {
         return w->pinged_usec == 0 && w->n_in_flight < CLUSTER_WINDOW && now_usec >= w->saturated_usec;
 }
@@ -100,8 +113,8 @@ static void find_candidates(
 
         ret->n = 0;
         list_foreach (node, &s->members) {
-                const ClusterMember *m = list_entry(node, ClusterMember, in_socket);
-                ClusterWorker *w = m->worker;
+                ClusterMember *m = list_entry(node, ClusterMember, in_socket);
+                const ClusterWorker *w = m->worker;
 
                 if ((m->shared && !all) || !worker_is_open(w) || ret->n == CANDIDATES_MAX)
                         continue;
@@ -111,8 +124,10 @@ static void find_candidates(
                         .lag_usec = w->lag_usec,
                         .has_room = worker_has_room(w, now_usec),
                         .stalled = worker_is_stalled(w, now_usec),
+                        .late = worker_is_late(w, now_usec),
+                        .turns = m->turns,
                 };
-                ret->workers[ret->n++] = w;
+                ret->members[ret->n++] = m;
         }
 }
 
@@ -143,7 +158,13 @@ static int pass(ClusterWorker *w, ClusterConnection *c, uint64_t now_usec) {
         return 0;
 }
 
-/* Passes on a connection that is in no list. Returns false when nobody can take it now. */
+static void count_turn(Candidates *candidates, size_t chosen) {
+        balance_count_turn(candidates->items, candidates->n, chosen);
+        for (size_t i = 0; i < candidates->n; i++)
+                candidates->members[i]->turns = candidates->items[i].turns;
+}
+
+/* Passes on a connection that is in no list. Returns false when nobody is to take it now. */
 static bool place(ClusterSocket *s, ClusterConnection *c, Candidates *candidates, uint64_t now_usec) {
         for (;;) {
                 size_t i = balance_choose(
@@ -151,14 +172,17 @@ static bool place(ClusterSocket *s, ClusterConnection *c, Candidates *candidates
                 if (i == BALANCE_NOBODY)
                         return false;
 
-                ClusterWorker *w = candidates->workers[i];
+                ClusterWorker *w = candidates->members[i]->worker;
                 int r = pass(w, c, now_usec);
                 if (r < 0)
                         w->saturated_usec = now_usec + SATURATED_USEC;
                 candidates->items[i].in_flight = w->n_in_flight;
                 candidates->items[i].has_room = worker_has_room(w, now_usec);
-                if (r >= 0)
+                candidates->items[i].late = worker_is_late(w, now_usec);
+                if (r >= 0) {
+                        count_turn(candidates, i);
                         return true;
+                }
         }
 }
 
@@ -385,6 +409,21 @@ static bool may_accept(const ClusterSocket *s) {
                s->cluster->n_proxies < CLUSTER_PROXIES_MAX;
 }
 
+/* Somebody has room and yet none is to be passed to him: whoever is waited for may turn out to be late, of
+ * which nothing else would tell. */
+static void retry_if_waited_for(Cluster *c, const Candidates *candidates) {
+        if (anybody_has_room(candidates))
+                retry_later(c);
+}
+
+/* Whether a connection from the source would be passed on now. */
+static bool somebody_is_next(const ClusterSource *source, const Candidates *candidates) {
+        if (balance_can_choose(balance_of(source), candidates->items, candidates->n))
+                return true;
+        retry_if_waited_for(source->cluster, candidates);
+        return false;
+}
+
 /* Watches the source as far as somebody can take what comes. */
 static void update_source(ClusterSource *source, const ClusterSocket *s, uint64_t now_usec) {
         Candidates candidates;
@@ -392,7 +431,7 @@ static void update_source(ClusterSource *source, const ClusterSocket *s, uint64_
         if (source->is_datagram || !source->cluster->event)
                 return;
         find_candidates(s, source, now_usec, &candidates);
-        set_watched(source, may_accept(s) && anybody_has_room(&candidates));
+        set_watched(source, may_accept(s) && somebody_is_next(source, &candidates));
 }
 
 static int on_connection(sd_event_source *io, int fd, uint32_t revents, void *userdata) {
@@ -407,7 +446,8 @@ static int on_connection(sd_event_source *io, int fd, uint32_t revents, void *us
                 return 0;
         }
         find_candidates(s, source, now_usec, &candidates);
-        for (unsigned i = 0; i < ACCEPT_MAX && r > 0 && may_accept(s) && anybody_has_room(&candidates);
+        for (unsigned i = 0;
+                        i < ACCEPT_MAX && r > 0 && may_accept(s) && somebody_is_next(source, &candidates);
                         i++) {
                 ClusterConnection *c = NULL;
 
@@ -417,7 +457,7 @@ static int on_connection(sd_event_source *io, int fd, uint32_t revents, void *us
                 else if (r > 0)
                         place_or_wait(s, c, &candidates, now_usec);
         }
-        if (!may_accept(s) || !anybody_has_room(&candidates))
+        if (!may_accept(s) || !somebody_is_next(source, &candidates))
                 set_watched(source, false);
         if (r < 0) {
                 if (may_log(source->cluster))
@@ -447,6 +487,8 @@ void dispatch_socket(ClusterSocket *s) {
         if (!list_empty(&s->waiting)) {
                 find_candidates(s, NULL, now_usec, &candidates);
                 place_waiting(s, &candidates, now_usec);
+                if (s->n_waiting > 0)
+                        retry_if_waited_for(c, &candidates);
         }
         update_source(s->source, s, now_usec);
         for (size_t i = 0; i < c->listeners->n; i++)
@@ -480,19 +522,23 @@ static void connection_refused(ClusterWorker *w, ClusterConnection *c) {
                 dispatch_socket(s);
 }
 
-static void connection_taken(ClusterWorker *w, ClusterConnection *c) {
+static void connection_taken(ClusterWorker *w, ClusterConnection *c, bool was_late) {
         ClusterSocket *s = c->socket;
 
         connection_free(c);
         w->n_taken++;
         /* Not for every place that becomes free: a full worker is left to empty half of its window. */
-        if (--w->n_in_flight == CLUSTER_WINDOW / 2 || (s && s->n_waiting > 0))
+        if (--w->n_in_flight == CLUSTER_WINDOW / 2 || was_late || (s && s->n_waiting > 0))
                 dispatch_all(w->cluster);
 }
 
 void dispatch_answered(ClusterWorker *w, ClusterConnection *c, bool accepted) {
+        uint64_t now_usec = clock_now_usec();
+        bool was_late = worker_is_late(w, now_usec);
+
+        w->answered_usec = now_usec;
         if (accepted)
-                connection_taken(w, c);
+                connection_taken(w, c, was_late);
         else
                 connection_refused(w, c);
 }

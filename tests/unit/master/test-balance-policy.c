@@ -48,41 +48,104 @@ static void test_turns(void **state) {
                 assert_int_equal(choose(&w, BALANCE_ROUND_ROBIN), i % WORKERS);
 }
 
+static void pass_to(Workers *w, size_t k) {
+        w->items[k].in_flight++;
+        balance_count_turn(w->items, WORKERS, k);
+}
+
 /* In a burst, of which answers come as they like, the numbers have a standard deviation of at most 6. */
 static void test_burst(void **state) {
         int passed[WORKERS] = { 0 }, variance = 0;
         Workers w = workers();
 
         srand48(1);
-        for (unsigned i = 0; i < 1000; i++) {
+        for (unsigned n = 0; n < 1000;) {
                 size_t k = choose(&w, BALANCE_ROUND_ROBIN);
 
-                passed[k]++;
-                w.items[k].in_flight++;
-                k = (size_t) lrand48() % WORKERS;
-                if (i % 4 != 0 && w.items[k].in_flight > 0)
+                if (k != BALANCE_NOBODY) {
+                        passed[k]++;
+                        pass_to(&w, k);
+                        n++;
+                }
+                k = (size_t) (lrand48() % (2 * WORKERS));
+                k = MIN(k, WORKERS - 1U); /* one gets most of the CPU */
+                if (w.items[k].in_flight > 0)
                         w.items[k].in_flight--;
+                for (k = 0; k < WORKERS; k++)
+                        w.items[k].has_room = w.items[k].in_flight < 16;
         }
         for (unsigned i = 0; i < WORKERS; i++)
                 variance += (passed[i] - 250) * (passed[i] - 250) / WORKERS;
         assert_in_range(variance, 0, 6 * 6);
 }
 
-/* A busy one is passed over from the ninth on, and has its turn again when it has caught up. */
+/* A busy one is passed over at once: what it was passed would wait with it. */
 static void test_busy(void **state) {
         Workers w = workers();
 
-        for (unsigned i = 0; i < WORKERS; i++)
-                w.items[i].in_flight = 3;
-        w.items[1].in_flight = 3 + 8;
-        assert_int_equal(choose(&w, BALANCE_ROUND_ROBIN), 0);
-        assert_int_equal(choose(&w, BALANCE_ROUND_ROBIN), 1);
-        w.items[1].in_flight = 3 + 9;
+        pass_to(&w, choose(&w, BALANCE_ROUND_ROBIN));
         for (unsigned i = 0; i < 2; i++)
-                for (size_t k = 2; k <= 4; k++)
-                        assert_int_equal(choose(&w, BALANCE_ROUND_ROBIN), k % WORKERS); /* 2, 3, 0 */
-        w.items[0].in_flight = w.items[2].in_flight = w.items[3].in_flight = 4;
-        assert_int_equal(choose(&w, BALANCE_ROUND_ROBIN), 1);
+                for (size_t k = 1; k < WORKERS; k++) {
+                        assert_int_equal(choose(&w, BALANCE_ROUND_ROBIN), k);
+                        balance_count_turn(w.items, WORKERS, k); /* and it is acknowledged */
+                }
+        w.items[0].in_flight = 0;
+        assert_int_equal(choose(&w, BALANCE_ROUND_ROBIN), 0); /* the others have had one more */
+}
+
+static unsigned count_turns_until_nobody(Workers *w, unsigned limit) {
+        unsigned n = 0;
+        size_t k;
+
+        for (; n < limit && (k = choose(w, BALANCE_ROUND_ROBIN)) != BALANCE_NOBODY; n++)
+                balance_count_turn(w->items, WORKERS, k);
+        return n;
+}
+
+/* Nobody gets ahead of one without room by more than twelve, as long as that gives signs of life. */
+static void test_ahead(void **state) {
+        Workers w = workers();
+
+        w.items[2].has_room = false;
+        assert_int_equal(count_turns_until_nobody(&w, 100), 3 * 12);
+        assert_false(balance_can_choose(BALANCE_ROUND_ROBIN, w.items, WORKERS));
+        w.items[2].late = true;
+        assert_true(balance_can_choose(BALANCE_ROUND_ROBIN, w.items, WORKERS));
+        assert_int_equal(count_turns_until_nobody(&w, 100), 100);
+}
+
+/* Nor is one that was late, or is new, flooded in return: it gets what the others are ahead, and no more. */
+static void test_return(void **state) {
+        unsigned passed[WORKERS] = { 0 };
+        Workers w = workers();
+
+        w.items[2].late = true;
+        assert_int_equal(count_turns_until_nobody(&w, 300), 300);
+        w.items[2].late = false;
+        for (unsigned i = 0; i < 12 + WORKERS * 10; i++) {
+                size_t k = choose(&w, BALANCE_ROUND_ROBIN);
+
+                passed[k]++;
+                balance_count_turn(w.items, WORKERS, k);
+        }
+        assert_int_equal(passed[2], 12 + 10);
+}
+
+/* A late one gets a connection when all are late, and by turns if there are several. */
+static void test_late(void **state) {
+        Workers w = workers();
+
+        w.items[0].late = w.items[1].late = w.items[2].late = true;
+        w.items[3].in_flight = 1000;
+        assert_int_equal(choose(&w, BALANCE_ROUND_ROBIN), 2);
+        w.items[3].has_room = false;
+        assert_true(choose(&w, BALANCE_ROUND_ROBIN) == BALANCE_NOBODY);
+        assert_false(balance_can_choose(BALANCE_ROUND_ROBIN, w.items, WORKERS));
+        w.items[3].late = true;
+        w.items[1].has_room = false;
+        assert_int_equal(choose(&w, BALANCE_ROUND_ROBIN), 0);
+        assert_int_equal(choose(&w, BALANCE_ROUND_ROBIN), 2);
+        assert_int_equal(choose(&w, BALANCE_ROUND_ROBIN), 0);
 }
 
 /* Who has no room gets none, though it be the least busy; and how busy it is does not matter to others. */
@@ -106,20 +169,16 @@ static void test_room(void **state) {
 
 /* One that has stalled gets a connection when there is no other, and by turns if there are several. */
 static void test_stalled(void **state) {
-        static const Balance balances[] = { BALANCE_ROUND_ROBIN, BALANCE_LEAST_LAG };
+        Workers w = workers();
 
-        for (size_t i = 0; i < ELEMENTSOF(balances); i++) {
-                Workers w = workers();
-
-                w.items[0].stalled = w.items[1].stalled = w.items[2].stalled = true;
-                w.items[3].in_flight = 1000;
-                assert_int_equal(choose(&w, balances[i]), 3);
-                assert_int_equal(choose(&w, balances[i]), 3);
-                w.items[3].has_room = w.items[1].has_room = false;
-                assert_int_equal(choose(&w, balances[i]), 0);
-                assert_int_equal(choose(&w, balances[i]), 2);
-                assert_int_equal(choose(&w, balances[i]), 0);
-        }
+        w.items[0].stalled = w.items[1].stalled = w.items[2].stalled = true;
+        w.items[3].in_flight = 1000;
+        assert_int_equal(choose(&w, BALANCE_LEAST_LAG), 3);
+        assert_int_equal(choose(&w, BALANCE_LEAST_LAG), 3);
+        w.items[3].has_room = w.items[1].has_room = false;
+        assert_int_equal(choose(&w, BALANCE_LEAST_LAG), 0);
+        assert_int_equal(choose(&w, BALANCE_LEAST_LAG), 2);
+        assert_int_equal(choose(&w, BALANCE_LEAST_LAG), 0);
 }
 
 /* Workers come and go between two choices: the turns go on, with nobody beyond the end. */
@@ -179,7 +238,7 @@ static void test_lag_extremes(void **state) {
         }
         w.items[2].in_flight = UINT32_MAX - 1;
         assert_int_equal(choose(&w, BALANCE_LEAST_LAG), 2);
-        assert_int_equal(choose(&w, BALANCE_ROUND_ROBIN), 3);
+        assert_int_equal(choose(&w, BALANCE_ROUND_ROBIN), 2);
 }
 
 /* Clients are spread evenly, neighbours in an address range too, and each stays where it is. */
@@ -295,6 +354,9 @@ int main(void) {
                 cmocka_unit_test(test_turns),
                 cmocka_unit_test(test_burst),
                 cmocka_unit_test(test_busy),
+                cmocka_unit_test(test_ahead),
+                cmocka_unit_test(test_return),
+                cmocka_unit_test(test_late),
                 cmocka_unit_test(test_room),
                 cmocka_unit_test(test_stalled),
                 cmocka_unit_test(test_fewer),
