@@ -96,8 +96,9 @@ static void on_cluster_news(Worker *w, ClusterNews news) {
         case CLUSTER_IS_HELD:
                 worker_set_waiting(w);
                 break;
-        case CLUSTER_LEAVES:
-                tell_stops(w);
+        case CLUSTER_LEAVES: /* once it has said so, it goes by itself */
+                w->retired = true;
+                worker_leave(w, WORKER_LEAVES_BY_REQUEST, "the app has disconnected it");
                 break;
         case CLUSTER_NO_SCRIPT:
                 worker_unfit(w, "Node was started without the path of a script (node -e, a pipe), with which its cluster does not work");

@@ -137,7 +137,7 @@ static void test_late(void **state) {
 
         w.items[0].late = w.items[1].late = w.items[2].late = true;
         w.items[3].in_flight = 1000;
-        assert_int_equal(choose(&w, BALANCE_ROUND_ROBIN), 2);
+        assert_int_equal(choose(&w, BALANCE_ROUND_ROBIN), 3);
         w.items[3].has_room = false;
         assert_true(choose(&w, BALANCE_ROUND_ROBIN) == BALANCE_NOBODY);
         assert_false(balance_can_choose(BALANCE_ROUND_ROBIN, w.items, WORKERS));
