@@ -96,10 +96,21 @@ def memory_kib(pid):
     return values["Pss"], values["Private_Dirty"]
 
 
+def tasks(pid, name):
+    """The texts of a file of /proc, of each thread."""
+    for path in pathlib.Path("/proc/%d/task" % pid).iterdir():
+        with contextlib.suppress(OSError):
+            yield (path / name).read_text()
+
+
 def wakeups(pid):
-    """How often the process was put on a CPU: voluntary and involuntary context switches."""
-    status = pathlib.Path("/proc/%d/status" % pid).read_text()
-    return sum(int(line.split()[1]) for line in status.splitlines() if "ctxt_switches" in line)
+    """How often the threads were put on a CPU: voluntary and involuntary context switches."""
+    return sum(int(line.split()[1]) for status in tasks(pid, "status") for line in status.splitlines() if "ctxt_switches" in line)
+
+
+def cpu_usec(pid):
+    """The CPU time of the threads, finer than the ticks of stat."""
+    return sum(int(text.split()[0]) for text in tasks(pid, "schedstat")) / 1000
 
 
 def show(rows):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Masters with two workers, ours and others, behind one interface: where they listen, who the workers are, how they are told to
+"""Masters with workers, ours and others, behind one interface: where they listen, who the workers are, how they are told to
 reload. All answer "hello" to / and {"pid":…} to /whoami. Those that cannot be had say why, and are left out."""
 
 import contextlib
@@ -19,7 +19,6 @@ HERE = pathlib.Path(__file__).resolve().parent
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "muster"
 WHOAMI = b"GET /whoami HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 DEADLINE = 30
-WORKERS = 2
 
 
 class Missing(Exception):
@@ -59,6 +58,8 @@ def pm2():
 
 class Peer:
     """A service on a port of its own, in a folder of its own; use it by `with`."""
+
+    count = 2  # workers
 
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
@@ -102,7 +103,7 @@ class Peer:
     def settle(self):
         """Until each worker has answered. The others are stopped meanwhile, or one could take all connections."""
         until(self.answers, "the first answer")
-        pids = until(lambda: len(self.workers()) == WORKERS and self.workers(), "%d workers" % WORKERS)
+        pids = until(lambda: len(self.workers()) == self.count and self.workers(), "%d workers" % self.count)
         for pid in pids:
             others = pids - {pid}
             with stopped(others):
@@ -131,6 +132,13 @@ def is_worker(pid):
     with contextlib.suppress(OSError):
         return pathlib.Path("/proc/%d/stat" % pid).read_text().rsplit(")", 1)[1].split()[0] != "Z"
     return False
+
+
+def rests(pid):
+    """Whether it has nothing to do for a while: it has loaded what it wants to."""
+    before = common.cpu_usec(pid)
+    time.sleep(0.1)
+    return common.cpu_usec(pid) == before > 0
 
 
 def receive_all(s):
@@ -193,14 +201,18 @@ def first_answer(port, wanted, timeout=DEADLINE, every=0.002, more=(), on_more=N
 class Muster(Peer):
     name = "muster"
     is_ready = False
+    environment = ()
+
+    def config(self):
+        return ('app: { directory = "%s"; whoami = true; };\nworkers: { count = %d; %s };\n'
+                % (self.site, self.count, os.environ.get("BENCH_MUSTER_WORKERS", "")))
 
     def start(self):
         config = self.folder / "bench.conf"
-        config.write_text('app: { directory = "%s"; whoami = true; };\nworkers: { count = %d; %s };\n'
-                          % (self.site, WORKERS, os.environ.get("BENCH_MUSTER_WORKERS", "")))
+        config.write_text(self.config())
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notify.bind(str(self.folder / "notify"))
-        self.service = common.Service([common.MUSTERD, config], port=self.port, env=["NOTIFY_SOCKET=%s/notify" % self.folder])
+        self.service = common.Service([common.MUSTERD, config], port=self.port, env=["NOTIFY_SOCKET=%s/notify" % self.folder, *self.environment])
         self.master = self.service.process.pid
 
     def messages(self):
@@ -229,6 +241,41 @@ class Muster(Peer):
         self.notify.close()
 
 
+class MusterNode(Muster):
+    """The app that Node's own primary and PM2 run. With a spare the connections must be passed by turns: it is found by them."""
+
+    name = "muster"
+    balance = "auto"
+    spare = 0
+    environment = ("MUSTER_LIBEXECDIR=%s" % (common.BUILD / "src/exec"),)
+    places = frozenset()
+
+    def workers(self):
+        """Without the spare."""
+        everybody = super().workers()
+        return everybody & self.places if self.spare else everybody
+
+    def settle(self):
+        if not self.spare:
+            super().settle()
+            return
+        if not self.is_ready:
+            until(self.answers, "the first answer")
+            self.wait_ready()
+            self.is_ready = True
+        everybody = until(lambda: len(p := Peer.workers(self)) == self.count + self.spare and p, "the workers and the spare")
+        found = set()
+        until(lambda: found.add(self.ask()) or len(found) == self.count, "answers of %d workers" % self.count)
+        self.places = frozenset(found)
+        for pid in everybody - found:
+            until(lambda pid=pid: rests(pid), "the spare")
+
+    def config(self):
+        return ('app: { kind = "node"; command = ("%s", "%s"); environment = { BENCH_PORT = "%d"; }; };\n'
+                'workers: { count = %d; balance = "%s"; spare = %d; };\n'
+                % (node(), HERE / "hello.js", self.port, self.count, self.balance, self.spare))
+
+
 class Nginx(Peer):
     name = "nginx"
 
@@ -239,7 +286,7 @@ class Nginx(Peer):
         config.write_text("daemon off; worker_processes %d; error_log stderr crit; pid %s/pid; worker_shutdown_timeout 10s;\n"
                           "events {} http { access_log off; server { listen 127.0.0.1:%d backlog=1024;\n"
                           "keepalive_requests 100000000; location / { root %s; index index.html; }\n"
-                          "location = /whoami { return 200 '{\"pid\":$pid}\\n'; } } }\n" % (WORKERS, self.folder, self.port, self.site))
+                          "location = /whoami { return 200 '{\"pid\":$pid}\\n'; } } }\n" % (self.count, self.folder, self.port, self.site))
         os.chmod(self.folder, 0o755)
         self.popen([common.nginx(), "-c", config])
 
@@ -251,15 +298,17 @@ class Gunicorn(Peer):
         python = "/usr/bin/python3"
         if subprocess.run([python, "-c", "import gunicorn"], stderr=subprocess.DEVNULL, check=False).returncode != 0:
             raise Missing("python3-gunicorn is not installed")
-        self.popen([python, "-m", "gunicorn", "--chdir", HERE, "-b", "127.0.0.1:%d" % self.port, "-w", WORKERS, "-k", "gthread", "--threads", 16,
+        self.popen([python, "-m", "gunicorn", "--chdir", HERE, "-b", "127.0.0.1:%d" % self.port, "-w", self.count, "-k", "gthread", "--threads", 16,
                     "--backlog", 1024, "--log-level", "error", "wsgi:app"], env={"PYTHONDONTWRITEBYTECODE": "1"})
 
 
 class NodeCluster(Peer):
     name = "node cluster"
+    policy = "rr"  # or "none": the workers accept for themselves
 
     def start(self):
-        self.popen([node(), HERE / "cluster.js"], env={"BENCH_PORT": str(self.port)})
+        self.popen([node(), HERE / "cluster.js"], env={"BENCH_PORT": str(self.port), "BENCH_WORKERS": str(self.count),
+                                                       "NODE_CLUSTER_SCHED_POLICY": self.policy})
 
 
 class Pm2(Peer):
@@ -276,7 +325,7 @@ class Pm2(Peer):
 
     def start(self):
         pm2()
-        self.command("start", HERE / "cluster.js", "--name", "bench", "-i", str(WORKERS), *self.options)
+        self.command("start", HERE / "hello.js", "--name", "bench", "-i", str(self.count), *self.options)
         self.master = int((self.folder / "pm2/pm2.pid").read_text())
 
     def reload(self):
@@ -292,6 +341,11 @@ class Pm2Graceful(Pm2):
     name = "PM2, graceful app"
     options = ("--wait-ready", "--kill-timeout", "5000")
     graceful = "1"
+
+
+def variant(kind, name, **attributes):
+    """As kind, with other attributes."""
+    return type(kind.__name__, (kind,), {"name": name, **attributes})
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""From the SIGKILL of one of two workers to the readiness of its replacement, beside nginx, Node's cluster and PM2.
+"""From the SIGKILL of one of two workers to the readiness of its replacement, beside nginx, Node's cluster and PM2, each with the same
+app of Node, and with a spare.
 
 Ready is measured alike for all: a new connection is answered by a process that was not there before. The surviving worker is stopped
 meanwhile, so that it takes no connection away; what is measured is how long clients wait when nobody else is there. For muster also
@@ -50,8 +51,9 @@ def kill_one(peer, victim):
 
 
 def main():
-    kinds = peers.available([peers.Muster, peers.Nginx, peers.NodeCluster, peers.Pm2])
-    times, told = {kind: [] for kind in kinds}, []
+    kinds = peers.available([peers.Muster, peers.Nginx, peers.variant(peers.MusterNode, "muster, node"),
+                             peers.variant(peers.MusterNode, "muster, node, a spare", balance="round-robin", spare=1), peers.NodeCluster, peers.Pm2])
+    times, told = {kind: [] for kind in kinds}, {kind: [] for kind in kinds if issubclass(kind, peers.Muster)}
     for i in range(ROUNDS):
         for kind in kinds[i % len(kinds):] + kinds[:i % len(kinds)]:
             with peers.running(kind) as peer:
@@ -59,11 +61,11 @@ def main():
                     answered, said = kill_one(peer, victim)
                     times[kind].append(answered)
                     if said is not None:
-                        told.append(said)
+                        told[kind].append(said)
                     peer.settle()
 
     rows = [("", "median ms", "p90", "p99", "fastest")]
-    for name, t in [(kind.name, times[kind]) for kind in kinds] + [("muster: until it has said so", told)]:
+    for name, t in [(kind.name, times[kind]) for kind in kinds] + [(kind.name + ": until it has said so", t) for kind, t in told.items()]:
         q = statistics.quantiles(t, n=100, method="inclusive")
         rows.append((name, *("%.1f" % x for x in (statistics.median(t), q[89], q[98], min(t)))))
     print("From the death of one of two workers to an answer of its replacement, %d each:" % (2 * ROUNDS))
