@@ -41,7 +41,7 @@ size_t balance_choose(Balance balance, const BalanceCandidate *candidates, size_
 bool balance_can_choose(Balance balance, const BalanceCandidate *candidates, size_t n);
 
 /* Who was chosen has been passed it. The turns of the others may change too: who is far behind, because it
- * is new or was late, is not to be flooded in return. */
+ * was late, is not to be flooded in return. */
 void balance_count_turn(BalanceCandidate *candidates, size_t n, size_t chosen);
 
 /* The same for the same @n bytes in every process, on every machine and after every restart: it is not

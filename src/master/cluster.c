@@ -179,6 +179,15 @@ static const ClusterSource *choose_shared(const ClusterWorker *w, const ClusterS
         return s->source;
 }
 
+/* Who comes new has nothing to make up for. */
+static uint64_t most_turns(const ClusterSocket *s) {
+        uint64_t most = 0;
+
+        list_foreach (node, &s->members)
+                most = MAX(most, list_entry(node, ClusterMember, in_socket)->turns);
+        return most;
+}
+
 static int join(ClusterWorker *w, const ClusterQuery *q, ClusterMember **ret) {
         ClusterSocket *s = NULL;
         int r;
@@ -193,7 +202,7 @@ static int join(ClusterWorker *w, const ClusterQuery *q, ClusterMember **ret) {
         ClusterMember *m = malloc(sizeof(*m));
         if (!m)
                 return -ENOMEM;
-        *m = (ClusterMember){ .socket = s, .worker = w };
+        *m = (ClusterMember){ .socket = s, .worker = w, .turns = most_turns(s) };
         if (!w->is_passed || s->source->is_datagram)
                 m->shared = choose_shared(w, s);
         list_append(&s->members, &m->in_socket);

@@ -3,6 +3,7 @@
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import struct
@@ -62,6 +63,15 @@ def test_turns(ready, apps, settings):
         rush = [stack.enter_context(contextlib.closing(ask(m, "/pid"))) for _ in range(100)]
         found = [body_pid(client.answer()) for client in rush]
         assert all(found.count(pid) >= 10 for pid in pids(m)), found
+
+
+def test_way_for_workers(ready, apps):
+    """The master makes way for its workers while it passes connections, and they inherit nothing of that."""
+    m = begin(ready, apps, "deeds.js")
+    with contextlib.closing(m.connect()) as client:
+        client.request("/pid")
+    assert os.sched_getscheduler(m.process.pid) & ~os.SCHED_RESET_ON_FORK == os.SCHED_BATCH
+    assert {os.sched_getscheduler(pid) for pid in pids(m)} == {os.SCHED_OTHER}
 
 
 class Beside:

@@ -114,7 +114,7 @@ static void test_ahead(void **state) {
         assert_int_equal(count_turns_until_nobody(&w, 100), 100);
 }
 
-/* Nor is one that was late, or is new, flooded in return: it gets what the others are ahead, and no more. */
+/* Nor is one that was late flooded in return: it gets what the others are ahead, and no more. */
 static void test_return(void **state) {
         unsigned passed[WORKERS] = { 0 };
         Workers w = workers();
