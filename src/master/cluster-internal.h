@@ -136,6 +136,9 @@ void cluster_answer(ClusterWorker *w, uint64_t seq, const ClusterQuery *q);
 /* The worker listens on it no more. A socket that was bound here for nobody else is closed. */
 void cluster_leave(ClusterMember *m, bool worker_ended);
 
+/* How many turns the one has had that had most: who comes new has nothing to make up for. */
+uint64_t cluster_most_turns(const ClusterSocket *s);
+
 ClusterMember *cluster_find_member(const ClusterWorker *w, JsonSpan key);
 
 /* cluster-find.c */

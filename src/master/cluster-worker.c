@@ -195,16 +195,13 @@ int cluster_worker_receive(ClusterWorker *w, const char *json, size_t n, Cluster
         return 0;
 }
 
-/* Its turn comes after those who are there. */
-static void join_the_turns(ClusterMember *m) {
-        list_foreach (node, &m->socket->members)
-                m->turns = MAX(m->turns, list_entry(node, ClusterMember, in_socket)->turns);
-}
-
 void cluster_worker_set_ready(ClusterWorker *w) {
         w->is_ready = true;
-        list_foreach (node, &w->members)
-                join_the_turns(list_entry(node, ClusterMember, in_worker));
+        list_foreach (node, &w->members) {
+                ClusterMember *m = list_entry(node, ClusterMember, in_worker);
+
+                m->turns = cluster_most_turns(m->socket);
+        }
         dispatch_all(w->cluster);
 }
 

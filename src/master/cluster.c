@@ -179,8 +179,7 @@ static const ClusterSource *choose_shared(const ClusterWorker *w, const ClusterS
         return s->source;
 }
 
-/* Who comes new has nothing to make up for. */
-static uint64_t most_turns(const ClusterSocket *s) {
+uint64_t cluster_most_turns(const ClusterSocket *s) {
         uint64_t most = 0;
 
         list_foreach (node, &s->members)
@@ -202,7 +201,7 @@ static int join(ClusterWorker *w, const ClusterQuery *q, ClusterMember **ret) {
         ClusterMember *m = malloc(sizeof(*m));
         if (!m)
                 return -ENOMEM;
-        *m = (ClusterMember){ .socket = s, .worker = w, .turns = most_turns(s) };
+        *m = (ClusterMember){ .socket = s, .worker = w, .turns = cluster_most_turns(s) };
         if (!w->is_passed || s->source->is_datagram)
                 m->shared = choose_shared(w, s);
         list_append(&s->members, &m->in_socket);
