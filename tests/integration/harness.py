@@ -26,6 +26,7 @@ from worker_harness import BUILD_DIR, CELL_SIZE, CELLS, DEADLINE, Client, high, 
 
 MUSTERD = BUILD_DIR / "src/master/musterd"
 MUSTER_EXEC = BUILD_DIR / "src/exec/muster-exec"
+RETIRE_ON_UNCAUGHT = pathlib.Path(__file__).resolve().parents[2] / "src/node/retire-on-uncaught.js"
 MUSTER_ADMIN = BUILD_DIR / "src/admin/muster-admin"
 MUSTER = BUILD_DIR / "src/cli/muster"
 WORKER_DIR = BUILD_DIR / "src/worker"
@@ -171,6 +172,7 @@ class Master:
         folder = self.dir / "libexec"
         folder.mkdir()
         (folder / "muster-exec").symlink_to(MUSTER_EXEC.resolve())
+        (folder / RETIRE_ON_UNCAUGHT.name).symlink_to(RETIRE_ON_UNCAUGHT)
         if worker:
             self.write_worker(folder / "muster-worker", worker)
         else:

@@ -158,6 +158,28 @@ def test_suicide(ready, apps, tmp_path):
         assert_no_death(m)
 
 
+def test_retire_on_uncaught(ready, apps, tmp_path):
+    """The same for an app without a line for that: the request that failed is answered 500, the others are finished, and then it
+    ends with status 1. Also of the only worker: whoever comes meanwhile waits for the next one."""
+    with Gate(tmp_path) as gate:
+        settings = 'workers: { count = 1; soak = "20ms"; start_timeout = "1min"; retire_on_uncaught = true; };\n'
+        m = begin(ready, apps, "deeds.js", settings + NO_PAUSE, environment=gate.environment)
+        for n in range(3):
+            (old,) = m.worker_processes()
+            slow = tell(m, old.pid, "/slow")
+            _, go_on = gate.wait()
+            crashed = tell(m, old.pid, "/crash")
+            assert crashed.answer().status == 500
+            assert deed_pid(m) != old.pid
+            assert not old.ended()
+            go_on()
+            finish(slow)
+            old.wait_end()
+            wait_said(m, f"Worker 1 (pid {old.pid}) exited with status 1.")
+        assert m.stderr().count("is to be replaced: on purpose") == 3
+        assert "trying again" not in m.stderr() and "killed" not in m.stderr()
+
+
 def test_kill_all(ready, apps):
     """Each slot gets its own instance back, whatever the order."""
     m = begin(ready, apps, "deeds.js", workers=3)
