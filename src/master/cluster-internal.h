@@ -22,7 +22,7 @@
 /* More listening sockets than this no app has. */
 #define CLUSTER_SOCKETS_MAX 256
 
-/* Unanswered queries of one worker that is held. */
+/* Unanswered queries of one worker that is held, or was pinged. */
 #define CLUSTER_HELD_MAX 64
 
 typedef struct ClusterSocket ClusterSocket;

@@ -41,12 +41,12 @@ ClusterWorker *cluster_worker_free(ClusterWorker *w) {
                 return NULL;
         Cluster *c = w->cluster;
 
-        list_remove(&w->node);
         muster_channel_unref(w->channel); /* and with it goes what it was to be told of descriptors */
         while (!list_empty(&w->members))
                 cluster_leave(list_entry(w->members.next, ClusterMember, in_worker), !w->is_closed);
         drop_held(w);
         dispatch_return_all(w);
+        list_remove(&w->node); /* not before: a socket that goes with it forgets what was on its way here */
         free(w);
         dispatch_all(c);
         return NULL;
@@ -82,15 +82,30 @@ static void hold(ClusterWorker *w, const ClusterMessage *m) {
         w->n_held++;
 }
 
+/* The answer to a ping has to come before an answer that may have a descriptor: the ping would take it. */
+static bool may_answer(const ClusterWorker *w) {
+        return !w->is_held && w->pinged_usec == 0;
+}
+
+static void answer_held(ClusterWorker *w) {
+        if (!may_answer(w))
+                return;
+        list_foreach (node, &w->held) {
+                const ClusterHeld *h = list_entry(node, ClusterHeld, node);
+
+                cluster_answer(w, h->seq, &h->query);
+        }
+        drop_held(w);
+}
+
 static ClusterNews receive_query(ClusterWorker *w, const ClusterMessage *m) {
         if (!w->is_online)
                 return CLUSTER_NO_SCRIPT;
-        if (w->is_held) {
+        if (may_answer(w))
+                cluster_answer(w, m->seq, &m->query);
+        else
                 hold(w, m);
-                return CLUSTER_IS_HELD;
-        }
-        cluster_answer(w, m->seq, &m->query);
-        return CLUSTER_NO_NEWS;
+        return w->is_held ? CLUSTER_IS_HELD : CLUSTER_NO_NEWS;
 }
 
 static void receive_close(ClusterWorker *w, const ClusterMessage *m) {
@@ -133,6 +148,7 @@ static void receive_nack(ClusterWorker *w) {
         } else if (w->pinged_usec > 0) {
                 measure_lag(w, w->pinged_usec);
                 w->pinged_usec = 0;
+                answer_held(w);
                 dispatch_all(w->cluster);
         }
 }
@@ -208,12 +224,7 @@ void cluster_worker_set_ready(ClusterWorker *w) {
 void cluster_worker_release(ClusterWorker *w, unsigned slot) {
         w->slot = slot;
         w->is_held = false;
-        list_foreach (node, &w->held) {
-                const ClusterHeld *h = list_entry(node, ClusterHeld, node);
-
-                cluster_answer(w, h->seq, &h->query);
-        }
-        drop_held(w);
+        answer_held(w);
 }
 
 void cluster_worker_close(ClusterWorker *w) {

@@ -288,10 +288,13 @@ static void reply(ClusterWorker *w, uint64_t ack, const ClusterMember *m, const 
 
 static void reply_error(ClusterWorker *w, uint64_t ack, int error, const ClusterQuery *q) {
         char wanted[CLUSTER_QUERY_STRING_MAX];
+        _cleanup_free_ char *data = NULL;
 
         log_event(LOG_WARNING, (.worker = w->slot), "Worker %u cannot listen on %s: %s", w->slot,
                         cluster_query_to_string(q, wanted), strerror(-error));
-        _cleanup_free_ char *text = cluster_wire_reply(w->seq++, ack, error, "none", NULL, NULL);
+        /* With its own data: TLS looks at that before it looks for an error. */
+        (void) copy_data(q->data, &data);
+        _cleanup_free_ char *text = cluster_wire_reply(w->seq++, ack, error, "none", data, NULL);
         if (text)
                 cluster_worker_send(w, text, strlen(text), -EBADF, MUSTER_HANDLE_NONE);
 }

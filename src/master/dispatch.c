@@ -70,10 +70,10 @@ static void take_from_waiting(ClusterConnection *c) {
  */
 
 static bool worker_is_stalled(const ClusterWorker *w, uint64_t now_usec) {
-        if (w->pinged_usec > 0 && now_usec - w->pinged_usec >= STALLED_USEC)
+        if (w->pinged_usec > 0 && now_usec >= w->pinged_usec + STALLED_USEC)
                 return true;
         return !list_empty(&w->in_flight) &&
-               now_usec - list_entry(w->in_flight.next, ClusterConnection, node)->sent_usec >= STALLED_USEC;
+               now_usec >= list_entry(w->in_flight.next, ClusterConnection, node)->sent_usec + STALLED_USEC;
 }
 
 static bool worker_is_late(const ClusterWorker *w, uint64_t now_usec) {
@@ -83,7 +83,7 @@ static bool worker_is_late(const ClusterWorker *w, uint64_t now_usec) {
                 return false;
 
         uint64_t sent_usec = list_entry(w->in_flight.next, ClusterConnection, node)->sent_usec;
-        return now_usec - MAX(sent_usec, w->answered_usec) >= LATE_USEC;
+        return now_usec >= MAX(sent_usec, w->answered_usec) + LATE_USEC;
 }
 
 static bool worker_has_room(const ClusterWorker *w, uint64_t now_usec) {
@@ -139,6 +139,43 @@ static bool anybody_has_room(const Candidates *c) {
 }
 
 /*
+ * Pauses
+ */
+
+static int on_retry(sd_event_source *source, uint64_t usec, void *userdata) {
+        Cluster *c = userdata;
+
+        c->retry = sd_event_source_disable_unref(c->retry);
+        dispatch_all(c);
+        return 0;
+}
+
+/* Nothing else would tell that a worker wants connections again. */
+static void retry_later(Cluster *c) {
+        int r;
+
+        if (c->retry)
+                return;
+        r = sd_event_add_time_relative(c->event, &c->retry, CLOCK_MONOTONIC, SATURATED_USEC,
+                        clock_accuracy_usec(SATURATED_USEC), on_retry, c);
+        if (r < 0)
+                log_error_errno(r, "Failed to set a timer for connections that wait: %m");
+}
+
+/* It wants no more for a moment. */
+static void saturate(ClusterWorker *w) {
+        w->saturated_usec = clock_now_usec() + SATURATED_USEC;
+        retry_later(w->cluster);
+}
+
+/* Somebody has room and yet none is to be passed to him: whoever is waited for may turn out to be late, of
+ * which nothing else would tell. */
+static void retry_if_waited_for(Cluster *c, const Candidates *candidates) {
+        if (anybody_has_room(candidates))
+                retry_later(c);
+}
+
+/*
  * Passing on
  */
 
@@ -175,7 +212,7 @@ static bool place(ClusterSocket *s, ClusterConnection *c, Candidates *candidates
                 ClusterWorker *w = candidates->members[i]->worker;
                 int r = pass(w, c, now_usec);
                 if (r < 0)
-                        w->saturated_usec = now_usec + SATURATED_USEC;
+                        saturate(w);
                 candidates->items[i].in_flight = w->n_in_flight;
                 candidates->items[i].has_room = worker_has_room(w, now_usec);
                 candidates->items[i].late = worker_is_late(w, now_usec);
@@ -196,26 +233,6 @@ static void place_waiting(ClusterSocket *s, Candidates *candidates, uint64_t now
                         s->n_waiting++;
                 }
         }
-}
-
-static int on_retry(sd_event_source *source, uint64_t usec, void *userdata) {
-        Cluster *c = userdata;
-
-        c->retry = sd_event_source_disable_unref(c->retry);
-        dispatch_all(c);
-        return 0;
-}
-
-/* Nothing else would tell that a worker wants connections again. */
-static void retry_later(Cluster *c) {
-        int r;
-
-        if (c->retry)
-                return;
-        r = sd_event_add_time_relative(c->event, &c->retry, CLOCK_MONOTONIC, SATURATED_USEC,
-                        clock_accuracy_usec(SATURATED_USEC), on_retry, c);
-        if (r < 0)
-                log_error_errno(r, "Failed to set a timer for connections that wait: %m");
 }
 
 /*
@@ -313,6 +330,7 @@ static void place_or_wait(
                 return;
         list_append(&s->waiting, &c->node);
         s->n_waiting++;
+        retry_if_waited_for(s->cluster, candidates);
 }
 
 /* Anybody can send rubbish as fast as he likes, and a want of descriptors lasts. */
@@ -407,13 +425,6 @@ void dispatch_unwatch(ClusterSource *source) {
 static bool may_accept(const ClusterSocket *s) {
         return !s->cluster->is_stopping && s->n_waiting < CLUSTER_WAITING_MAX &&
                s->cluster->n_proxies < CLUSTER_PROXIES_MAX;
-}
-
-/* Somebody has room and yet none is to be passed to him: whoever is waited for may turn out to be late, of
- * which nothing else would tell. */
-static void retry_if_waited_for(Cluster *c, const Candidates *candidates) {
-        if (anybody_has_room(candidates))
-                retry_later(c);
 }
 
 /* Whether a connection from the source would be passed on now. */
@@ -517,7 +528,7 @@ static void connection_refused(ClusterWorker *w, ClusterConnection *c) {
         ClusterSocket *s = c->socket;
 
         take_back(w, c);
-        w->saturated_usec = clock_now_usec() + SATURATED_USEC;
+        saturate(w);
         if (s)
                 dispatch_socket(s);
 }

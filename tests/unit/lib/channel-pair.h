@@ -246,7 +246,7 @@ static inline ssize_t raw_try(int raw, const void *data, size_t n, const int *fd
         struct iovec iov = { (void *) data, n };
         struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1 };
 
-        if (n_fds > 0) {
+        if (fds && n_fds > 0) {
                 mh.msg_control = &control;
                 mh.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
                 struct cmsghdr *cmsg = CMSG_FIRSTHDR(&mh);

@@ -335,7 +335,7 @@ static void test_bind_ipv4(void **state) {
         check_host(fd, "127.0.0.1");
         assert_true(answers("127.0.0.1", port_of(fd)));
         assert_false(answers("127.0.0.2", port_of(fd)));
-        _cleanup_close_ int beside = bind_well(tcp("127.0.0.2", port_of(fd)));
+        safe_close(bind_well(tcp("127.0.0.2", port_of(fd)))); /* another address */
         check_not_bound(tcp("127.0.0.1", port_of(fd)), -EADDRINUSE);
 }
 
