@@ -5,12 +5,14 @@
     /usr/bin/python3 -m pytest tests/system --suite=trixie     one of them
 """
 
+import shutil
 import signal
 
 import pytest
 
+import lifecycle_machine
 import packages as packages_module
-from machine import SUITES, Machine, cannot_run
+from machine import SUITES, Machine, app_tree, cannot_run
 
 unable = pytest.StashKey()
 
@@ -40,7 +42,7 @@ def pytest_generate_tests(metafunc):
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
-    machine = item.funcargs.get('machine')
+    machine = item.funcargs.get('machine') or item.funcargs.get('app_machine')
     # Here the machine still runs; at the time of the teardown's report it is gone.
     if report.when == 'call' and report.failed and machine:
         log = machine.run('journalctl', '--no-pager', '--boot', '--lines=150', check=False).stdout
@@ -51,6 +53,16 @@ def pytest_runtest_makereport(item, call):
 def packages(suite):
     """The packages, built from this tree on that Debian."""
     return packages_module.build(suite)
+
+
+@pytest.fixture(scope='session')
+def programs(tmp_path_factory):
+    """The folder of those that lifecycle_machine.py needs."""
+    if not shutil.which('cc'):
+        pytest.skip('no compiler for the programs of the tests')
+    folder = tmp_path_factory.mktemp('programs')
+    lifecycle_machine.compile_programs(folder)
+    return folder
 
 
 @pytest.fixture
@@ -66,6 +78,17 @@ def machine(bare_machine, packages):
     """A booted machine on which the package was installed, as a person does it, and nothing else done."""
     packages_module.install(bare_machine, packages)
     return bare_machine
+
+
+@pytest.fixture(scope='module')
+def app_machine(suite, packages):
+    """The same with other people's programs on it, for all tests of a module."""
+    machine = Machine(suite, app_tree)
+    try:
+        packages_module.install(machine, packages)
+        yield machine
+    finally:
+        machine.close()
 
 
 @pytest.fixture

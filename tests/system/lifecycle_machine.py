@@ -45,7 +45,11 @@ def set_drop_in(machine, unit, name, text):
 class Service:
     """The app "default" of a machine."""
 
+    app = 'default'
     name = 'muster.service'
+    socket = 'muster.socket'
+    control = 'muster-control.socket'
+    address = 8080
 
     def __init__(self, machine, programs):
         self.machine = machine
@@ -53,8 +57,8 @@ class Service:
 
     def reset(self):
         """As if nothing had been done to the machine."""
-        self.machine.systemctl('stop', 'muster.socket', self.name)
-        for unit in self.name, 'muster.socket', 'muster-control.socket':
+        self.machine.systemctl('stop', self.socket, self.name)
+        for unit in self.name, self.socket, self.control:
             shutil.rmtree(self.machine.live_path(f'/run/systemd/system/{unit}.d'), ignore_errors=True)
         self.machine.systemctl('daemon-reload')
         self.machine.systemctl('reset-failed')
@@ -62,10 +66,10 @@ class Service:
 
     def configure(self, workers='', more='', directory=SITE):
         app = f'kind = "static"; directory = "{directory}"; whoami = true;'
-        self.machine.write('/etc/muster/default.conf', f'app: {{ {app} }};\nworkers: {{ count = 2; {workers} }};\n{more}\n')
+        self.machine.write(f'/etc/muster/{self.app}.conf', f'app: {{ {app} }};\nworkers: {{ count = 2; {workers} }};\n{more}\n')
 
     def start(self):
-        self.machine.systemctl('start', 'muster.socket', self.name)
+        self.machine.systemctl('start', self.socket, self.name)
 
     def use_fixture(self, mode='', worker=None):
         """The workers are the fixture's, or @worker, the text of a script."""
@@ -107,7 +111,7 @@ class Service:
     def load(self, **options):
         """Constant load from outside of the machine: only the network is the machine's."""
         command = ['nsenter', '-t', self.machine.leader, '-n', self.programs / 'load_client']
-        return load.Load(8080, command=command, target='/hello', body=HELLO, limit=15.0, **options)
+        return load.Load(self.address, command=command, target='/hello', body=HELLO, limit=15.0, **options)
 
     # How it is
 
@@ -116,10 +120,10 @@ class Service:
         return self.machine.unit(self.name)
 
     def status(self):
-        return json.loads(self.machine.run('muster', '--json', 'status').stdout)
+        return json.loads(self.machine.run('muster', '--json', 'status', self.app).stdout)
 
     def exits(self):
-        return json.loads(self.machine.run('muster', '--json', 'exits', 'default').stdout)['exits']
+        return json.loads(self.machine.run('muster', '--json', 'exits', self.app).stdout)['exits']
 
     def wait_exit(self, pid):
         """The record of that worker's end."""

@@ -31,6 +31,9 @@ SUITES = {
     'trixie': RUN_PACKAGES + ['libconfig11'],
 }
 
+# The apps of other people that the tests run.
+APP_PACKAGES = ['nodejs', 'python3', 'gunicorn', 'nginx-light']
+
 # The system calls by which a process waits for events: poll, ppoll, and those of epoll.
 WAITING = {'7', '271', '232', '281', '441'}
 
@@ -105,6 +108,13 @@ def make_tree(kind, suite, mmdebstrap_arguments, key):
 def run_tree(suite):
     packages = SUITES[suite]
     return make_tree('run', suite, ['--variant=minbase', '--include=' + ','.join(packages)], packages)
+
+
+def app_tree(suite):
+    """One of its own: the other one has nothing that the package does not ask for."""
+    packages = SUITES[suite] + APP_PACKAGES
+    hook = '--customize-hook=chroot "$1" systemctl disable nginx.service'
+    return make_tree('app', suite, ['--variant=minbase', '--include=' + ','.join(packages), hook], packages)
 
 
 def build_tree(suite):
@@ -235,9 +245,9 @@ class Unit(dict):
 class Machine:
     """A booted container."""
 
-    def __init__(self, suite):
+    def __init__(self, suite, tree=run_tree):
         self.suite = suite
-        self.overlay = Overlay(run_tree(suite))
+        self.overlay = Overlay(tree(suite))
         self.root = self.overlay.root
         self.console = open(self.overlay.directory / 'console', 'w+')
         (self.root / 'etc/hostname').write_text('machine\n')

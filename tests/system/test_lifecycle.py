@@ -3,7 +3,6 @@
 behind, the ends. All of it on one machine, whose service begins anew for each test."""
 
 import json
-import shutil
 import signal
 import threading
 import time
@@ -11,20 +10,11 @@ import time
 import pytest
 
 from client import Connection, get
-from lifecycle_machine import Service, compile_programs, kind, set_drop_in
+from lifecycle_machine import Service, kind, set_drop_in
 from machine import Machine, wait_for
 from packages import install
 
 RESTART = 'restart: {{ limit = {}; window = "60s"; backoff_min = "10ms"; backoff_max = "{}"; }};'
-
-
-@pytest.fixture(scope='session')
-def programs(tmp_path_factory):
-    if not shutil.which('cc'):
-        pytest.skip('no compiler for the fixture worker')
-    folder = tmp_path_factory.mktemp('programs')
-    compile_programs(folder)
-    return folder
 
 
 @pytest.fixture(scope='module')
