@@ -96,7 +96,9 @@ struct ClusterWorker {
         bool is_held;
         bool is_online;
         bool is_ready;
-        bool is_closed; /* no more connections */
+        bool is_closed;             /* no more connections */
+        bool was_refused;           /* a socket that it asked for: it may be about to die of that */
+        unsigned n_pings_to_listen; /* answered so many more times, it listens in spite of that */
         List members;
         List held;
         unsigned n_held;
@@ -105,7 +107,8 @@ struct ClusterWorker {
         uint64_t saturated_usec; /* until then it wants no more */
         uint64_t answered_usec;  /* when it took or refused the last one */
         uint64_t lag_usec;
-        uint64_t pinged_usec; /* 0: no answer is due */
+        uint64_t measured_usec; /* when the lag was */
+        uint64_t pinged_usec;   /* 0: no answer is due */
         uint64_t n_heard;
         uint64_t n_taken;
 };

@@ -137,20 +137,47 @@ static void measure_lag(ClusterWorker *w, uint64_t since_usec) {
         uint64_t lag = clock_now_usec() - since_usec;
 
         w->lag_usec = w->lag_usec == 0 ? lag : (w->lag_usec * (LAG_WEIGHT - 1) + lag) / LAG_WEIGHT;
+        w->measured_usec = clock_now_usec();
+}
+
+/* An app that listens on one socket and was refused another one may have said the former just before it dies
+ * of the latter. The refusal is under way to it, and is dealt with in the turn of its loop in which it is
+ * read: when it has answered a ping, and then another one, it has survived that. */
+#define PINGS_TO_LISTEN 2
+
+static ClusterNews receive_listening(ClusterWorker *w) {
+        if (!w->was_refused || w->is_ready)
+                return CLUSTER_IS_LISTENING;
+        if (w->n_pings_to_listen == 0)
+                w->n_pings_to_listen = PINGS_TO_LISTEN;
+        cluster_worker_ping(w);
+        return CLUSTER_NO_NEWS;
+}
+
+static ClusterNews has_survived(ClusterWorker *w) {
+        if (w->n_pings_to_listen == 0)
+                return CLUSTER_NO_NEWS;
+        if (--w->n_pings_to_listen == 0)
+                return CLUSTER_IS_LISTENING;
+        cluster_worker_ping(w);
+        return CLUSTER_NO_NEWS;
 }
 
 /* A descriptor has not arrived. Everything is answered in order, and no connection is sent after a ping: so
  * it is the first one that is on its way, whose worker has no free descriptor, and without any it is the
  * answer to a ping. */
-static void receive_nack(ClusterWorker *w) {
+static ClusterNews receive_nack(ClusterWorker *w) {
         if (!list_empty(&w->in_flight)) {
                 dispatch_answered(w, list_entry(w->in_flight.next, ClusterConnection, node), false);
-        } else if (w->pinged_usec > 0) {
-                measure_lag(w, w->pinged_usec);
-                w->pinged_usec = 0;
-                answer_held(w);
-                dispatch_all(w->cluster);
+                return CLUSTER_NO_NEWS;
         }
+        if (w->pinged_usec == 0)
+                return CLUSTER_NO_NEWS;
+        measure_lag(w, w->pinged_usec);
+        w->pinged_usec = 0;
+        answer_held(w);
+        dispatch_all(w->cluster);
+        return has_survived(w);
 }
 
 static void receive_answer(ClusterWorker *w, const ClusterMessage *m) {
@@ -182,7 +209,7 @@ int cluster_worker_receive(ClusterWorker *w, const char *json, size_t n, Cluster
                 *ret = receive_query(w, &m);
                 break;
         case CLUSTER_LISTENING:
-                *ret = CLUSTER_IS_LISTENING;
+                *ret = receive_listening(w);
                 break;
         case CLUSTER_CLOSE:
                 receive_close(w, &m);
@@ -194,7 +221,7 @@ int cluster_worker_receive(ClusterWorker *w, const char *json, size_t n, Cluster
                 receive_answer(w, &m);
                 break;
         case CLUSTER_NACK:
-                receive_nack(w);
+                *ret = receive_nack(w);
                 break;
         case CLUSTER_AWAITS_SENT:
         case CLUSTER_COUNTS_SENT:

@@ -290,6 +290,7 @@ static void reply_error(ClusterWorker *w, uint64_t ack, int error, const Cluster
         char wanted[CLUSTER_QUERY_STRING_MAX];
         _cleanup_free_ char *data = NULL;
 
+        w->was_refused = true;
         log_event(LOG_WARNING, (.worker = w->slot), "Worker %u cannot listen on %s: %s", w->slot,
                         cluster_query_to_string(q, wanted), strerror(-error));
         /* With its own data: TLS looks at that before it looks for an error. */

@@ -34,6 +34,9 @@
 /* A worker that has been silent for so long though it has something to acknowledge is not waited for. */
 #define LATE_USEC (20 * USEC_PER_MSEC)
 
+/* In this time a lag that was measured counts for half. */
+#define LAG_HALF_LIFE_USEC (100 * USEC_PER_MSEC)
+
 /* How often is told of what may happen without end. */
 #define LOG_INTERVAL_USEC (10 * USEC_PER_SEC)
 
@@ -105,6 +108,14 @@ static bool is_shared(const ClusterSocket *s, const ClusterSource *source) {
         return false;
 }
 
+/* What it was measured at fades: a worker that was slow once would else get nothing, and never be measured
+ * again. */
+static uint64_t current_lag_usec(const ClusterWorker *w, uint64_t now_usec) {
+        uint64_t half_lives = (now_usec - w->measured_usec) / LAG_HALF_LIFE_USEC;
+
+        return half_lives < 64 ? w->lag_usec >> half_lives : 0;
+}
+
 /* Those that could be passed a connection that comes from @source, or, if NULL, one that is here already:
  * also workers that share another source. */
 static void find_candidates(
@@ -121,7 +132,7 @@ static void find_candidates(
                 ret->items[ret->n] = (BalanceCandidate){
                         .slot = w->slot,
                         .in_flight = w->n_in_flight,
-                        .lag_usec = w->lag_usec,
+                        .lag_usec = current_lag_usec(w, now_usec),
                         .has_room = worker_has_room(w, now_usec),
                         .stalled = worker_is_stalled(w, now_usec),
                         .late = worker_is_late(w, now_usec),

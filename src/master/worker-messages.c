@@ -87,6 +87,15 @@ static void refuse_channel(Worker *w, muster_channel *channel, const char *why) 
                 worker_channel_lost(w);
 }
 
+/* The app has disconnected it: it goes by itself, and that is no death of one that was well. */
+static void on_cluster_leaves(Worker *w) {
+        if (w->state == WORKER_READY) {
+                w->retired = true;
+                worker_leave(w, WORKER_LEAVES_BY_REQUEST, "the app has disconnected it");
+        } else
+                tell_stops(w);
+}
+
 static void on_cluster_news(Worker *w, ClusterNews news) {
         switch (news) {
         case CLUSTER_IS_LISTENING:
@@ -96,9 +105,8 @@ static void on_cluster_news(Worker *w, ClusterNews news) {
         case CLUSTER_IS_HELD:
                 worker_set_waiting(w);
                 break;
-        case CLUSTER_LEAVES: /* once it has said so, it goes by itself */
-                w->retired = true;
-                worker_leave(w, WORKER_LEAVES_BY_REQUEST, "the app has disconnected it");
+        case CLUSTER_LEAVES:
+                on_cluster_leaves(w);
                 break;
         case CLUSTER_NO_SCRIPT:
                 worker_unfit(w, "Node was started without the path of a script (node -e, a pipe), with which its cluster does not work");

@@ -68,12 +68,14 @@ def ask(m, target, name=None):
 
 def connection_to(m, pid, target="/pid"):
     """One that this worker has accepted, and kept."""
-    for _ in range(100):
+    def connect():
         client = m.connect()
         if json.loads(client.request(target).body)["pid"] == pid:
             return client
         client.close()
-    raise AssertionError(f"worker {pid} gets no connection")
+        return None
+
+    return m.wait_until(connect, f"a connection to worker {pid}")
 
 
 def tell(m, pid, target):

@@ -188,11 +188,15 @@ def test_by_path(ready, apps, tmp_path):
     assert told(m, "b")["listening"][0] == path
 
 
-@pytest.mark.parametrize("listen", [{"port": 3000}, {"port": 3000, "host": "127.0.0.1"}, {"path": "/nonexistent/socket"}],
-                         ids=["port", "host", "path"])
-@pytest.mark.parametrize("family", ["tcp", "unix"])
+@pytest.mark.parametrize("listen, family", [
+    ({"port": 3000}, "tcp"),
+    ({"port": 3000, "host": "127.0.0.1"}, "tcp"),
+    ({"port": 3000}, "unix"),
+    ({"path": "/nonexistent/socket"}, "unix"),
+], ids=["port", "host", "port-unix", "path"])
 def test_the_only_one(ready, apps, tmp_path, listen, family):
-    """One socket and one listen(): they belong together, of whichever family they are."""
+    """One socket and one listen(): they belong together, and a port may be a unix socket. Not the other way round: a path that the
+    app has for itself is not for the network."""
     sock = tcp() if family == "tcp" else unix(tmp_path / "socket")
     m = listening(ready, apps, [listen], [("http", sock)])
     assert served_by(m, 2, lambda m: told(m)["pid"]) == pids(m)

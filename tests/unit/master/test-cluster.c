@@ -369,6 +369,29 @@ static void test_held(void **state) {
 }
 
 /* One that asks for ever more, and one that ends before it gets a place. */
+/* One that was refused a socket may be about to die of that, whatever it says of another one before: it
+ * listens when it has answered twice. */
+static void test_refused_one_of_two(void **state) {
+        Node a;
+
+        have_unix("sock");
+        begin(BALANCE_AUTO, false);
+        node_start(&a, 1, true, /* held= */ false);
+        node_ask(&a, PLACE_PATH);
+        node_expect(&a, ANSWER("null", "m1", "1", ",\"data\":null,\"seq\":0"));
+        node_ask(&a, "\"address\":null,\"port\":null,\"addressType\":null,\"fd\":9");
+        node_expect(&a, ANSWER("-9", "none", "2", ",\"data\":null,\"seq\":1"));
+        node_say(&a, "{\"cmd\":\"NODE_CLUSTER\",\"act\":\"listening\",\"seq\":3}");
+        for (unsigned i = 0; i < 2; i++) {
+                assert_int_equal(a.news, CLUSTER_NO_NEWS);
+                node_expect(&a, CLUSTER_PING);
+                node_say(&a, "{\"cmd\":\"NODE_HANDLE_NACK\"}");
+        }
+        assert_int_equal(a.news, CLUSTER_IS_LISTENING);
+        node_expect_nothing(&a);
+        node_end(&a);
+}
+
 static void test_held_for_ever(void **state) {
         char place[64];
         Node a;
@@ -445,6 +468,7 @@ int main(void) {
                 cluster_test(test_disconnect),
                 cluster_test(test_held),
                 cluster_test(test_held_for_ever),
+                cluster_test(test_refused_one_of_two),
                 cluster_test(test_shared_after_ping),
                 cluster_test(test_lost_channel),
         };
