@@ -25,7 +25,7 @@ static void check_span(JsonSpan s, const char *text, size_t n) {
 }
 
 static void check_reply(const ClusterQuery *q) {
-        _cleanup_free_ char *data = q->data.p ? strndup(q->data.p, q->data.n) : NULL;
+        _cleanup_free_ char *data = q->data.p ? fuzz_text(q->data.p, q->data.n) : NULL;
         _cleanup_free_ char *reply = cluster_wire_reply(1, 2, 0, "m1", data, q);
         JsonMember name = { .name = "sockname" };
 

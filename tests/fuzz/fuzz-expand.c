@@ -51,9 +51,8 @@ static bool is_taken(const char *text, bool with_sockets) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-        _cleanup_free_ char *text = strndup((const char *) data, size), *with = NULL, *without = NULL;
+        _cleanup_free_ char *text = fuzz_text(data, size), *with = NULL, *without = NULL;
 
-        check(text);
         char *word = strchr(text, '\n');
         if (!word)
                 return 0;
