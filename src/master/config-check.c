@@ -86,8 +86,6 @@ static const struct {
         { offsetof(Config, http_send_timeout_usec), STATIC, HTTP_WHY },
         { offsetof(Config, http_max_request_head_bytes), STATIC, HTTP_WHY },
         { offsetof(Config, http_max_connections), STATIC, HTTP_WHY },
-        { offsetof(Config, idle_exit_usec), STATIC,
-                        "the connections that a program has open are not known to the master" },
 };
 
 static int check_kind(const Config *c, char **ret_error) {

@@ -313,7 +313,10 @@ const ConfigKey config_keys[] = {
                         .fallback = "0",
                         .help = "The service ends, with success, when there was no connection for this long; the next connection "
                                 "starts it again. Only behind sockets of systemd, which keeps them open. Below a second the "
-                                "socket's TriggerLimitBurst= may be met (*systemd.socket*(5)). 0: it stays.",
+                                "socket's TriggerLimitBurst= may be met (*systemd.socket*(5)). Connections of programs and Node.js "
+                                "apps are counted by the kernel; where it does not tell (the journal says so), the service stays. A "
+                                "client of a unix socket that is in another network namespace counts when it connects, but not for as "
+                                "long as it is connected. 0: it stays.",
         },
 };
 

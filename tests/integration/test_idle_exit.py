@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import pathlib
 import random
 import select
 import signal
@@ -13,20 +14,43 @@ import time
 import pytest
 from harness import Master, tcp, unix, wait_readable
 from lifecycle import Lifecycle, elapse
+from node_app import APPS, NODE, node_app
 from worker_harness import DEADLINE, Client
+
+PROGRAMS = pathlib.Path(__file__).parent / "programs"
+
+# Only the native worker counts its connections itself.
+APPS_OF_KINDS = {
+    "static": None,
+    "program": f'kind = "program"; command = [ "/usr/bin/python3", "{PROGRAMS / "listen.py"}" ];',
+    "node": node_app(NODE, APPS / "plain.js"),
+}
 
 
 def idle(text, count=2, soak="1ms"):
     return f'workers: {{ count = {count}; start_timeout = "1min"; soak = "{soak}"; }};\nidle_exit = "{text}";\n'
 
 
-def ready_with_client(ready, config, sock=None):
+@pytest.fixture(params=APPS_OF_KINDS)
+def kind(request):
+    if request.param == "node" and not os.path.exists(NODE):
+        pytest.skip(f"no {NODE}")
+    return request.param
+
+
+def skip_if_not_counted(m):
+    """Without the means of the kernel the service stays, which others test."""
+    if "idle_exit is ignored" in m.stderr():
+        pytest.skip(m.stderr())
+
+
+def ready_with_client(ready, config, sock=None, app=None):
     """A service that has had a client from its beginning, so that it does not leave before the test comes to the point."""
     sock = sock or tcp()
     client = socket.socket(sock.family)
     client.settimeout(DEADLINE)
     client.connect(sock.getsockname())
-    return ready(config, sockets=[("http", sock)]), Client(client)
+    return ready(config, sockets=[("http", sock)], app=app), Client(client)
 
 
 def test_leaves(ready):
@@ -48,38 +72,49 @@ def test_without_notify_socket(start):
     assert m.wait_exit() == 0
 
 
-def test_every_connection_counts(ready):
-    """The time begins anew with each, however short it was."""
-    m = ready(idle("4s"))
+def test_every_connection_counts(ready, kind):
+    """The time begins anew with each, however short it was, and whoever has accepted it."""
+    m = ready(idle("4s"), app=APPS_OF_KINDS[kind])
     for _ in range(3):
         last = time.monotonic()
         assert m.get().status == 200
         elapse(m, 1.5)
+    skip_if_not_counted(m)
     assert m.wait_exit() == 0
     assert time.monotonic() - last >= 4
 
 
-@pytest.mark.parametrize("kind", ["kept", "silent", "half a request"])
-def test_open_connection(ready, kind):
+OPEN = [(kind, state) for kind in APPS_OF_KINDS for state in ("kept", "silent", "half a request")]
+OPEN.remove(("program", "kept"))  # that one hangs up
+
+
+@pytest.mark.parametrize("kind, state", OPEN, indirect=["kind"])
+def test_open_connection(ready, kind, state):
     """An open connection is one, also when nothing is asked by it."""
-    m, client = ready_with_client(ready, idle("200ms"))
-    if kind == "kept":
+    m, client = ready_with_client(ready, idle("200ms"), app=APPS_OF_KINDS[kind])
+    if state == "kept":
         assert client.request("/").status == 200
-    elif kind == "half a request":
+    elif state == "half a request":
         client.send(b"GET / HTTP/1.1\r\n")
-    m.wait_connections(1)
+    if kind == "static":
+        m.wait_connections(1)
     elapse(m, 1)
     assert "No connection" not in m.stderr()
+    skip_if_not_counted(m)
     client.close()
     assert m.wait_exit() == 0
 
 
-def test_unix_socket(ready, tmp_path):
+def test_unix_socket(ready, tmp_path, kind):
     """Whatever the socket is."""
-    m, client = ready_with_client(ready, idle("200ms"), unix(tmp_path / "sock"))
+    m, client = ready_with_client(ready, idle("200ms"), unix(tmp_path / "sock"), APPS_OF_KINDS[kind])
     with contextlib.closing(client):
-        assert client.request("/").status == 200
+        client.send(b"GET / HTTP/1.1\r\n")
         elapse(m, 0.6)
+        assert "No connection" not in m.stderr()
+        client.send(b"Host: x\r\n\r\n")
+        assert client.answer().status == 200
+    skip_if_not_counted(m)
     assert m.wait_exit() == 0
 
 
