@@ -284,7 +284,7 @@ def test_spare(ready, apps):
         serving = serving - {victim.pid} | {spare.pid}
         m.wait_until(lambda: deed_pid(m) == spare.pid, "an answer by the spare")
         assert {deed_pid(m) for _ in range(10)} == serving
-    assert len(m.worker_processes()) == 3
+    spare_of(m, serving)
 
 
 def test_spare_and_reload(ready, apps):
