@@ -248,6 +248,11 @@ void cluster_worker_set_ready(ClusterWorker *w) {
         dispatch_all(w->cluster);
 }
 
+void cluster_worker_expect_ready(ClusterWorker *w) {
+        if (!w->was_refused)
+                cluster_worker_set_ready(w);
+}
+
 void cluster_worker_release(ClusterWorker *w, unsigned slot) {
         w->slot = slot;
         w->is_held = false;

@@ -74,6 +74,10 @@ int cluster_worker_receive(ClusterWorker *w, const char *json, size_t n, Cluster
 /* Connections may come. */
 void cluster_worker_set_ready(ClusterWorker *w);
 
+/* Nothing but its listen() is left: they may come before it has said that it listens, as it finds them
+ * behind the answer. Not to one that was refused a socket. */
+void cluster_worker_expect_ready(ClusterWorker *w);
+
 /* A held one gets the slot, and the answer that it waits for. */
 void cluster_worker_release(ClusterWorker *w, unsigned slot);
 

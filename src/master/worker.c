@@ -439,6 +439,8 @@ void worker_take_slot(Worker *w, unsigned slot) {
                 notify_inbox_set_slot(w->inbox, slot);
         worker_set_deadline(w, w->start_timeout_usec);
         cluster_worker_release(w->cluster, slot);
+        if (!w->wait_ready)
+                cluster_worker_expect_ready(w->cluster);
 }
 
 void worker_set_waiting(Worker *w) {

@@ -336,7 +336,7 @@ static inline int client(size_t listener, const char *text) {
 
 /* Several, called "0", "1" ... */
 static inline void clients(size_t listener, int *fds, size_t n) {
-        char name[16];
+        char name[24];
 
         for (size_t i = 0; i < n; i++) {
                 snprintf(name, sizeof(name), "%zu", i);
