@@ -50,13 +50,15 @@ def pid_of(m, target="/", name=None):
 
 
 def served_by(m, n, question=pid_of):
-    """The pids of n workers, each of which has answered; with the balance that takes turns."""
+    """The pids of n workers, each of which has answered, as soon as it was there to answer."""
     seen = set()
-    for _ in range(50 * n):
+
+    def ask():
         seen.add(question(m))
-        if len(seen) == n:
-            return seen
-    raise AssertionError(f"only {seen} have answered")
+        return len(seen) == n
+
+    m.wait_until(ask, f"an answer of {n} workers")
+    return seen
 
 
 def ask(m, target, name=None):

@@ -59,7 +59,7 @@ def test_turns(ready, apps, settings):
             client = stack.enter_context(contextlib.closing(m.connect()))
             found.append(body_pid(client.request("/pid")))
         counts = [found.count(pid) for pid in pids(m)]
-        assert sum(counts) == 40 and max(counts) - min(counts) <= 2, counts
+        assert sum(counts) == 40 and max(counts) - min(counts) <= 6, counts  # one that is asked for a sign of life is passed over
         rush = [stack.enter_context(contextlib.closing(ask(m, "/pid"))) for _ in range(100)]
         found = [body_pid(client.answer()) for client in rush]
         assert all(found.count(pid) >= 10 for pid in pids(m)), found
