@@ -70,7 +70,8 @@ static void hold(ClusterWorker *w, const ClusterMessage *m) {
         ClusterHeld *h = NULL;
 
         if (w->n_held < CLUSTER_HELD_MAX)
-                h = malloc(sizeof(*h) + m->query.data.n);
+                h = calloc(1, sizeof(*h) + m->query.data.n +
+                                                1); /* a string, so that it may be looked at as one */
         if (!h)
                 return; /* it waits for ever, and is not fit to take a place */
         *h = (ClusterHeld){ .seq = m->seq, .query = m->query };
