@@ -46,13 +46,18 @@ int strv_add(char ***v, const char *s) {
         return take(v, strdup(s));
 }
 
-int strv_addf(char ***v, const char *format, ...) {
+/* NULL: out of memory. */
+static _printf_(1, 0) char *format_text(const char *format, va_list ap) {
         char *s;
+
+        return vasprintf(&s, format, ap) < 0 ? NULL : s;
+}
+
+int strv_addf(char ***v, const char *format, ...) {
         va_list ap;
 
         va_start(ap, format);
-        if (vasprintf(&s, format, ap) < 0)
-                s = NULL;
+        char *s = format_text(format, ap);
         va_end(ap);
         return take(v, s);
 }
@@ -89,12 +94,10 @@ int strv_set_variable(char ***v, const char *assignment) {
 }
 
 int strv_set_variablef(char ***v, const char *format, ...) {
-        char *s;
         va_list ap;
 
         va_start(ap, format);
-        if (vasprintf(&s, format, ap) < 0)
-                s = NULL;
+        char *s = format_text(format, ap);
         va_end(ap);
         return take_variable(v, s);
 }

@@ -203,5 +203,6 @@ void health_look(Manager *m, bool late) {
                 look_at_worker(m, list_entry(node, Worker, node), now_usec, late);
         for (unsigned i = 0; i < m->n_wanted && m->state != MANAGER_STOPPING; i++)
                 look_at_slot(m, m->slots[i], now_usec);
+        spares_keep(m); /* one that could not be started is tried again */
         look_at_clients(m, now_usec);
 }

@@ -47,7 +47,7 @@ static void start_missing(Manager *m) {
                 return;
         for (unsigned n = count_spares(m); n < m->config->workers_spare; n++)
                 if (manager_start_worker(m, 0, m->config, m->generation, &w) < 0)
-                        return; /* tried again when anything happens */
+                        return; /* tried again at the next tick (health.c) */
 }
 
 static int on_retry(sd_event_source *source, uint64_t usec, void *userdata) {
