@@ -4,12 +4,12 @@
  * A turn answers every complete request that is in the buffer, as long as the answers fit into one output
  * buffer, sends them together, and only then reads on. Requests are thus answered in their order and a
  * client that does not read its answers is not read either. A file is sent after what precedes it and before
- * the next request is looked at.
+ * the next request is looked at; so is the answer of a handler that takes its time.
  *
- * Buffers come from the server's pool for as long as there is something in them. The last answer of a
- * connection is followed by a half-close, and what the client still sends is thrown away for a while:
- * close(2) with unread input would make the kernel send a reset, at which many clients forget the answer
- * that came before (RFC 9112, section 9.6). */
+ * Buffers are taken for as long as there is something in them. The last answer of a connection is followed
+ * by a half-close, and what the client still sends is thrown away for a while: close(2) with unread input
+ * would make the kernel send a reset, at which many clients forget the answer that came before (RFC 9112,
+ * section 9.6). */
 
 #include "http/connection.h"
 
@@ -17,78 +17,129 @@
 #include <linux/sockios.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/sendfile.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "basic/fd.h"
 #include "basic/macro.h"
+#include "http/connection-internal.h"
+#include "http/request-body.h"
+#include "http/sender.h"
 
-/* A turn reads once, gives so many answers and sends so many bytes: one fast client cannot hold up the
- * others for long. */
+/* A turn gives so many answers and sends and reads so many bytes: one fast client cannot hold up the others
+ * for long. */
 #define TURN_ANSWERS 128
 #define TURN_BYTES   (1024 * 1024)
-#define SENDFILE_MAX (256 * 1024)
+#define TURN_READS   8
 
-/* Files up to this size are copied into the output: cheaper than a call of their own, and several go out in
- * one. */
-#define INLINE_FILE_MAX 8192
+/* There must be room for this before a request is looked at: the head of any answer, an error page instead
+ * of it, the end of a stream. */
+#define ANSWER_ROOM (RESPONSE_HEAD_MAX + 2048)
 
 #define LINGER_MAX (512 * 1024)
 
-/* Outcome of flushing: the socket's buffer is full, or the turn is over. */
-#define FLUSH_BLOCKED 1
+typedef enum Step {
+        STEP_ON,    /* something was done, and there may be more */
+        STEP_INPUT, /* nothing can be done without more of what the client sends */
+        STEP_WAIT,  /* … before the handler has done something */
+        STEP_FLUSH, /* … before what waits has been sent */
+        STEP_CLOSE,
+} Step;
 
 /* Row: from; bits: to. */
 static const uint8_t connection_edges[_CONNECTION_STATE_MAX] = {
-        [CONNECTION_IDLE] = 1 << CONNECTION_READING | 1 << CONNECTION_SENDING,
-        [CONNECTION_READING] = 1 << CONNECTION_SENDING,
-        [CONNECTION_SENDING] = 1 << CONNECTION_IDLE | 1 << CONNECTION_READING | 1 << CONNECTION_LINGERING,
+        [CONNECTION_FREE] = 1 << CONNECTION_IDLE | 1 << CONNECTION_READING,
+        [CONNECTION_IDLE] = 1 << CONNECTION_READING | 1 << CONNECTION_HANDLING | 1 << CONNECTION_SENDING,
+        [CONNECTION_READING] = 1 << CONNECTION_IDLE | 1 << CONNECTION_HANDLING | 1 << CONNECTION_SENDING,
+        [CONNECTION_BODY] = 1 << CONNECTION_IDLE | 1 << CONNECTION_READING | 1 << CONNECTION_HANDLING |
+                            1 << CONNECTION_SENDING | 1 << CONNECTION_LINGERING,
+        [CONNECTION_HANDLING] = 1 << CONNECTION_IDLE | 1 << CONNECTION_READING | 1 << CONNECTION_BODY |
+                                1 << CONNECTION_SENDING | 1 << CONNECTION_LINGERING,
+        [CONNECTION_SENDING] = 1 << CONNECTION_IDLE | 1 << CONNECTION_READING | 1 << CONNECTION_BODY |
+                               1 << CONNECTION_HANDLING | 1 << CONNECTION_LINGERING,
         [CONNECTION_LINGERING] = 0,
 };
 
-static TimeoutClass timeout_of_state(const Connection *c) {
-        switch (c->state) {
-        case CONNECTION_READING:
-                return TIMEOUT_REQUEST;
-        case CONNECTION_SENDING:
-                return TIMEOUT_SEND;
-        case CONNECTION_LINGERING:
-                return TIMEOUT_LINGER;
-        default:
-                return c->server->draining ? TIMEOUT_DRAIN : TIMEOUT_IDLE;
-        }
-}
-
 static void connection_arm(Connection *c) {
+        static const TimeoutClass classes[_CONNECTION_STATE_MAX] = {
+                [CONNECTION_IDLE] = TIMEOUT_IDLE,
+                [CONNECTION_READING] = TIMEOUT_REQUEST,
+                [CONNECTION_BODY] = TIMEOUT_BODY,
+                [CONNECTION_HANDLING] = TIMEOUT_ANSWER,
+                [CONNECTION_SENDING] = TIMEOUT_SEND,
+                [CONNECTION_LINGERING] = TIMEOUT_LINGER,
+        };
+        Server *s = c->server;
+        uint8_t state = c->record->state;
+
         c->progress = 0;
         c->measured = false;
-        server_arm(c->server, &c->timeout, timeout_of_state(c));
+        if (state == CONNECTION_IDLE && s->draining)
+                server_arm(s, &c->timeout, TIMEOUT_DRAIN);
+        else if (state == CONNECTION_HANDLING && c->exchange && c->exchange->phase != EXCHANGE_OPEN)
+                server_disarm(&c->timeout); /* a stream that has nothing to say is fine */
+        else
+                server_arm(s, &c->timeout, classes[state]);
 }
 
-/* The deadline belongs to the state: to stay in one does not move it. */
-static void connection_set_state(Connection *c, ConnectionState to) {
-        if (c->state == to)
+void connection_set_state(Connection *c, ConnectionState to) {
+        if (c->record->state == to)
                 return;
-        assert(connection_edges[c->state] & (1 << to));
-        c->state = to;
+        assert(connection_edges[c->record->state] & (1 << to));
+        c->record->state = (uint8_t) to;
         connection_arm(c);
 }
 
-void connection_init(Connection *c, Server *server, int fd) {
-        *c = (Connection){ .server = server, .fd = fd, .file_fd = -EBADF };
-        list_init(&c->timeout.node);
-        server_arm(server, &c->timeout, timeout_of_state(c));
-        server_count_connection(server);
+void connection_progress(Connection *c, size_t n) {
+        c->progress += (uint32_t) n;
+        if (c->progress >= SERVER_PROGRESS)
+                connection_arm(c);
 }
 
+void connection_wake(Connection *c) {
+        if (c->server->current != c && list_empty(&c->runnable))
+                list_append(&c->server->runnable, &c->runnable);
+}
+
+int connection_open(Server *server, int fd, Connection **ret) {
+        Connection *c;
+
+        if ((unsigned) fd >= server->table.n_records)
+                return -EMFILE;
+        c = server->connections + fd;
+        *c = (Connection){ .server = server, .record = server->table.records + fd, .fd = fd };
+        assert(c->record->state == CONNECTION_FREE);
+        list_init(&c->timeout.node);
+        list_init(&c->runnable);
+        *c->record = (Record){
+                .proxy = server->settings.proxy_protocol,
+                .input = BUFFER_NONE,
+                .output = BUFFER_NONE,
+                .parts = BUFFER_NONE,
+                .file_fd = -EBADF,
+        };
+        connection_set_state(c, c->record->proxy ? CONNECTION_READING : CONNECTION_IDLE);
+        server->n_opened = MAX(server->n_opened, (unsigned) fd + 1);
+        server_count_connection(server);
+        *ret = c;
+        return 0;
+}
+
+/* The handler's last callbacks come while the connection is still whole. */
 void connection_done(Connection *c) {
+        Server *s = c->server;
+
+        s->current = c;
+        if (c->exchange)
+                exchange_lose(c->exchange);
+        s->current = NULL;
+
         list_remove(&c->timeout.node);
-        c->input = pool_give(&c->server->pool, c->input);
-        c->output = pool_give(&c->server->pool, c->output);
-        c->file_fd = safe_close(c->file_fd);
+        list_remove(&c->runnable);
+        c->record->input = table_give_buffer(&s->table, c->record->input);
+        sender_release(c);
+        c->record->state = CONNECTION_FREE;
         c->fd = safe_close(c->fd);
-        server_uncount_connection(c->server);
+        server_uncount_connection(s);
 }
 
 static void turn_begin(Server *s) {
@@ -100,243 +151,140 @@ static bool turn_is_over(const Server *s) {
         return s->turn_answers == 0 || s->turn_bytes == 0;
 }
 
-static void turn_count_bytes(Server *s, size_t n) {
-        s->turn_bytes -= MIN(s->turn_bytes, n);
+/* What was read of the input is dealt with. */
+static void connection_consume_to(Connection *c, uint32_t offset) {
+        Record *r = c->record;
+
+        r->input_start = offset;
+        if (r->input_start == r->input_end)
+                r->input_start = r->input_end = 0;
+        r->scan = (ParserScan){ 0 };
 }
 
-static size_t input_size(const Connection *c) {
-        return c->input_end - c->input_start;
+void connection_release_head(Connection *c) {
+        Record *r = c->record;
+
+        if (r->head_size == 0)
+                return; /* it was no request */
+        r->head_size = 0;
+        connection_consume_to(c, r->body_at);
+        r->body_at = r->input_start;
 }
 
-static size_t output_room(const Connection *c) {
-        return c->server->pool.size - c->output_end;
-}
+static Exchange *connection_open_exchange(Connection *c, Exchange *x) {
+        Server *s = c->server;
 
-/* The request and what came with it are dealt with. */
-static void connection_consume(Connection *c, size_t n) {
-        c->input_start += (uint32_t) n;
-        if (c->input_start == c->input_end)
-                c->input_start = c->input_end = 0;
-        c->scan = (ParserScan){ 0 };
-}
-
-/* Appends the whole file, unless it has changed its size since it was looked at. */
-static int append_file(Connection *c, const Response *r) {
-        ssize_t n = pread(r->fd, c->output + c->output_end, r->size, 0);
-
-        if (n < 0)
-                return -errno;
-        if ((uint64_t) n != r->size)
-                return -EIO;
-        c->output_end += (uint32_t) n;
-        return 0;
-}
-
-static int append_body(Connection *c, Response *r) {
-        if (r->fd < 0) {
-                assert(r->size <= RESPONSE_TEXT_MAX && r->size <= output_room(c));
-                memcpy(c->output + c->output_end, r->text, r->size);
-                c->output_end += (uint32_t) r->size;
-                return 0;
-        }
-        if (r->size <= INLINE_FILE_MAX && r->size <= output_room(c))
-                return append_file(c, r);
-        c->file_fd = TAKE_FD(r->fd);
-        c->file_offset = 0;
-        c->file_left = r->size;
-        return 0;
-}
-
-/* Puts an answer behind those that wait already. There is room for it: see connection_answer_all(). */
-static void connection_queue(Connection *c, Response *r, bool with_body, const ResponseFraming *framing) {
-        uint32_t before = c->output_end;
-
-        c->server->turn_answers--;
-        c->closing = !framing->keep_alive;
-        c->output_end += (uint32_t) response_write_head(r, framing, c->output + before);
-        if (with_body && r->size > 0 && append_body(c, r) < 0) {
-                ResponseFraming last = { .date = framing->date };
-
-                c->output_end = before;
-                c->closing = c->linger = true;
-                response_set_error(r, 500);
-                c->output_end += (uint32_t) response_write_head(r, &last, c->output + before);
-                (void) append_body(c, r); /* text does not fail */
-        }
-        response_done(r);
-        connection_set_state(c, CONNECTION_SENDING);
+        memset(x, 0, offsetof(Exchange, next_spare));
+        response_init(&x->response);
+        x->server = s;
+        x->number = server_count_request(s);
+        x->began = s->now;
+        x->connection = c;
+        c->exchange = x;
+        return x;
 }
 
 /* The answer to what could not be understood or does not come. Nothing after it can be trusted to be a
  * request. */
-static int connection_answer_status(Connection *c, unsigned status) {
+static Step connection_answer_status(Connection *c, Exchange *x, unsigned status) {
+        Record *r = c->record;
+
+        memset(&x->request, 0, offsetof(HttpRequest, fields));
+        x->request.keep_alive = true; /* as far as the client knows */
+        x->request.minor_version = 1;
+        x->request.method = _HTTP_METHOD_INVALID;
+        connection_open_exchange(c, x);
+        r->linger = true;
+        r->body = RECORD_BODY_NONE;
+        r->head_size = 0;
+        connection_set_state(c, CONNECTION_SENDING);
+        exchange_respond_status(x, status);
+        return r->broken ? STEP_CLOSE : STEP_FLUSH;
+}
+
+/* While the head is being answered nothing in the buffer may move. There must be room for the body behind
+ * it. */
+static void connection_align_input(Connection *c) {
+        Record *r = c->record;
+        char *input = connection_input(c);
+
+        if (r->input_start == 0)
+                return;
+        memmove(input, input + r->input_start, connection_input_size(c));
+        r->input_end -= r->input_start;
+        r->input_start = 0;
+}
+
+static Step connection_handle(Connection *c, Exchange *x) {
+        const HttpRequest *request = &x->request;
+        Record *r = c->record;
+
+        request_body_begin(r, request);
+        if (r->body != RECORD_BODY_NONE)
+                connection_align_input(c);
+        r->head_size = request->head_size;
+        r->body_at = r->input_start + request->head_size;
+
+        connection_set_state(c, CONNECTION_HANDLING);
+        connection_open_exchange(c, x);
+        c->server->handler.request(c->server->handler.userdata, x);
+        return STEP_ON;
+}
+
+static Step connection_read_request(Connection *c) {
         Server *s = c->server;
-        ResponseFraming framing = { .date = date_cache_get(&s->date, s->now_seconds) };
+        Record *r = c->record;
+        Exchange *x;
+        int k;
 
-        server_count_request(s);
-        response_init(&s->response);
-        response_set_error(&s->response, status);
-        connection_queue(c, &s->response, /* with_body= */ true, &framing);
-        c->linger = true;
-        return 1;
+        if (turn_is_over(s) || sender_prepare(c, ANSWER_ROOM) < 0)
+                return r->output == BUFFER_NONE ? STEP_CLOSE : STEP_FLUSH;
+        x = server_take_exchange(s);
+        if (!x)
+                return STEP_CLOSE;
+
+        k = parser_parse_head(&r->scan, connection_input(c) + r->input_start, connection_input_size(c),
+                        s->settings.max_request_head, &x->request);
+        if (k == PARSER_DONE)
+                return connection_handle(c, x);
+        if (k >= 400)
+                return connection_answer_status(c, x, (unsigned) k);
+        server_give_exchange(s, x);
+        return STEP_INPUT;
 }
 
-static unsigned status_from_errno(int r) {
-        switch (r) {
-        case -EMFILE:
-        case -ENFILE:
-        case -ENOMEM:
-        case -EAGAIN:
-                return 503;
-        default:
-                return 500;
-        }
+/* What is left of the body of a request that has been answered. */
+static Step connection_skip_body(Connection *c) {
+        Record *r = c->record;
+        int k;
+
+        if (r->body_at == r->input_end)
+                return STEP_INPUT;
+        k = request_body_skip(c);
+        connection_consume_to(c, r->body_at);
+        r->body_at = r->input_start;
+        if (k == 0)
+                return STEP_ON;
+        r->closing = r->linger = true; /* malformed, or too much of it: what follows is no request */
+        return STEP_FLUSH;
 }
 
-static int connection_answer(Connection *c) {
-        Server *s = c->server;
-        const HttpRequest *request = &s->request;
-        HandlerCall call = {
-                .request = request,
-                .buf = c->input + c->input_start,
-                .now = s->now_seconds,
-                .request_number = s->n_requests + 1,
-        };
-        ResponseFraming framing = {
-                .date = date_cache_get(&s->date, s->now_seconds),
-                .old_client = request->minor_version == 0,
-                .keep_alive = request->keep_alive && !s->draining && !c->linger,
-        };
-        int r;
+static Step connection_step(Connection *c) {
+        Record *r = c->record;
 
-        response_init(&s->response);
-        r = s->handler.answer(s->handler.userdata, &call, &s->response);
-        if (r < 0)
-                response_set_error(&s->response, status_from_errno(r));
-        server_count_request(s);
-
-        if (request->keep_alive && !framing.keep_alive)
-                c->linger = true;
-        connection_queue(c, &s->response, request->method != HTTP_HEAD && s->response.status != 304,
-                        &framing);
-        connection_consume(c, request->head_size);
-        return 1;
-}
-
-/* Decides what becomes of a body. Returns 0 or a status. */
-static int connection_begin_body(Connection *c) {
-        const HttpRequest *request = &c->server->request;
-
-        if (!request->chunked && request->content_length == 0)
-                return 0;
-        if (request->content_length > CONNECTION_BODY_MAX)
-                return 413;
-        if (request->expect_continue) {
-                /* Nobody here wants the body, and the client has asked before it sent it: it gets its
-                 * answer, and since it may or may not send the body after that, the connection ends (RFC
-                 * 9110, section 10.1.1). */
-                c->linger = true;
-                return 0;
-        }
-        c->in_body = true;
-        c->head_size = request->head_size;
-        c->body_left = request->content_length;
-        c->chunked_body = request->chunked;
-        c->chunked = (Chunked){ 0 };
-        return 0;
-}
-
-/* Takes what is there of the body out of the buffer; the head before it stays, what follows moves up. */
-static int connection_skip_body(Connection *c) {
-        char *body = c->input + c->input_start + c->head_size;
-        size_t n = input_size(c) - c->head_size, used;
-        int r;
-
-        if (c->chunked_body) {
-                r = chunked_skip(&c->chunked, body, n, CONNECTION_BODY_MAX, &used);
-                if (r >= 400)
-                        return r;
-        } else {
-                used = (size_t) MIN((uint64_t) n, c->body_left);
-                c->body_left -= used;
-                r = c->body_left > 0 ? PARSER_MORE : PARSER_DONE;
-        }
-        memmove(body, body + used, n - used);
-        c->input_end -= (uint32_t) used;
-        return r;
-}
-
-/* The head is read again when its body is gone: the same bytes give the same request, and nothing but
- * offsets has to be kept in between. */
-static int connection_finish_body(Connection *c) {
-        Server *s = c->server;
-        ParserScan scan = { 0 };
-        int r;
-
-        r = parser_parse_head(&scan, c->input + c->input_start, c->head_size, s->settings.max_request_head,
-                        &s->request);
-        assert(r == PARSER_DONE);
-        c->in_body = false;
-        return connection_answer(c);
-}
-
-/* 1: answered one, 0: needs more input. */
-static int connection_answer_one(Connection *c) {
-        Server *s = c->server;
-        int r;
-
-        if (!c->in_body) {
-                r = parser_parse_head(&c->scan, c->input + c->input_start, input_size(c),
-                                s->settings.max_request_head, &s->request);
-                if (r == PARSER_MORE)
-                        return 0;
-                if (r >= 400)
-                        return connection_answer_status(c, (unsigned) r);
-                r = connection_begin_body(c);
-                if (r >= 400)
-                        return connection_answer_status(c, (unsigned) r);
-                if (!c->in_body)
-                        return connection_answer(c);
-        }
-
-        r = connection_skip_body(c);
-        if (r == PARSER_MORE)
-                return 0;
-        if (r >= 400)
-                return connection_answer_status(c, (unsigned) r);
-        return connection_finish_body(c);
-}
-
-static int connection_take_output(Connection *c) {
-        if (!c->output)
-                c->output = pool_take(&c->server->pool);
-        return c->output ? 0 : -ENOMEM;
-}
-
-/* 1: what is there must be sent first or the turn is over, 0: all complete requests are answered. */
-static int connection_answer_all(Connection *c) {
-        int r;
-
-        if (!c->closing && input_size(c) > 0) {
-                r = connection_take_output(c);
-                if (r < 0)
-                        return r;
-        }
-        while (!c->closing && input_size(c) > 0) {
-                if (c->file_left > 0 || output_room(c) < RESPONSE_MAX || turn_is_over(c->server))
-                        return 1;
-                r = connection_answer_one(c);
-                if (r <= 0)
-                        return r;
-        }
-        return 0;
-}
-
-/* Only real progress moves the deadline: a byte now and then could hold a connection for ever. */
-static void connection_progress(Connection *c, size_t n) {
-        c->progress += (uint32_t) n;
-        if (c->progress >= SERVER_SEND_PROGRESS)
-                connection_arm(c);
+        if (r->broken)
+                return STEP_CLOSE;
+        if (c->exchange)
+                return request_body_deliver(c, c->exchange)  ? STEP_ON
+                       : request_body_is_wanted(c->exchange) ? STEP_INPUT
+                                                             : STEP_WAIT;
+        if (r->closing)
+                return STEP_FLUSH;
+        if (r->body != RECORD_BODY_NONE)
+                return connection_skip_body(c);
+        if (connection_input_size(c) == 0)
+                return STEP_INPUT;
+        return connection_read_request(c);
 }
 
 /* What the kernel holds and the client has not got yet. */
@@ -359,158 +307,42 @@ static void connection_measure(Connection *c) {
 static bool connection_is_taken(const Connection *c) {
         int64_t left = connection_unsent(c);
 
-        return c->measured && (left == 0 || c->unsent + c->progress - left >= SERVER_SEND_PROGRESS);
-}
-
-static int flush_output(Connection *c) {
-        while (c->output_start < c->output_end) {
-                if (c->server->turn_bytes == 0)
-                        return FLUSH_BLOCKED;
-                ssize_t n = send(c->fd, c->output + c->output_start, c->output_end - c->output_start,
-                                MSG_NOSIGNAL | (c->file_left > 0 ? MSG_MORE : 0));
-                if (n < 0)
-                        return errno == EAGAIN ? FLUSH_BLOCKED : -errno;
-                turn_count_bytes(c->server, (size_t) n);
-                c->output_start += (uint32_t) n;
-                connection_progress(c, (size_t) n);
-        }
-        c->output_start = c->output_end = 0;
-        return 0;
-}
-
-static int flush_file(Connection *c) {
-        while (c->file_left > 0) {
-                off_t offset = (off_t) c->file_offset;
-
-                if (c->server->turn_bytes == 0)
-                        return FLUSH_BLOCKED;
-                ssize_t n = sendfile(c->fd, c->file_fd, &offset,
-                                (size_t) MIN(c->file_left, (uint64_t) SENDFILE_MAX));
-                if (n < 0)
-                        return errno == EAGAIN ? FLUSH_BLOCKED : -errno;
-                if (n == 0)
-                        return -EIO; /* the file has shrunk: only the close tells the client that this is not
-                                        all */
-                turn_count_bytes(c->server, (size_t) n);
-                c->file_offset += (uint64_t) n;
-                c->file_left -= (uint64_t) n;
-                connection_progress(c, (size_t) n);
-        }
-        c->file_fd = safe_close(c->file_fd);
-        return 0;
-}
-
-static int connection_flush(Connection *c) {
-        int r;
-
-        r = flush_output(c);
-        if (r != 0)
-                return r;
-        return c->file_fd >= 0 ? flush_file(c) : 0;
+        return c->measured && (left == 0 || c->unsent + c->progress - left >= SERVER_PROGRESS);
 }
 
 static ConnectionWant connection_drain_input(Connection *c) {
-        Pool *pool = &c->server->pool;
+        Table *t = &c->server->table;
         ConnectionWant want = CONNECTION_WANT_CLOSE;
-        char *buf = pool_take(pool);
+        uint32_t buffer = table_take_buffer(t);
 
-        while (buf && c->n_drained < LINGER_MAX) {
-                ssize_t n = recv(c->fd, buf, pool->size, 0);
+        while (buffer != BUFFER_NONE && c->record->n_drained < LINGER_MAX) {
+                ssize_t n = recv(c->fd, table_buffer(t, buffer), t->buffer_size, 0);
                 if (n <= 0) {
                         if (n < 0 && errno == EAGAIN)
                                 want = CONNECTION_WANT_READ;
                         break;
                 }
-                c->n_drained += (uint32_t) n;
+                c->record->n_drained += (uint32_t) n;
         }
-        pool_give(pool, buf);
+        table_give_buffer(t, buffer);
         return want;
 }
 
 /* The last answer is sent. A client that asked for the close sends nothing more and needs no care. */
 static ConnectionWant connection_finish(Connection *c) {
-        if ((!c->linger && input_size(c) == 0) || shutdown(c->fd, SHUT_WR) < 0)
+        Record *r = c->record;
+
+        if ((!r->linger && connection_input_size(c) == 0) || shutdown(c->fd, SHUT_WR) < 0)
                 return CONNECTION_WANT_CLOSE;
-        c->input = pool_give(&c->server->pool, c->input);
-        c->output = pool_give(&c->server->pool, c->output);
+        r->input = table_give_buffer(&c->server->table, r->input);
+        r->input_start = r->input_end = 0;
+        sender_release(c);
         connection_set_state(c, CONNECTION_LINGERING);
         return connection_drain_input(c);
 }
 
-/* Reads once; what is left wakes the loop up again. -ECONNRESET also for the regular end. */
-static int connection_receive(Connection *c) {
-        Pool *pool = &c->server->pool;
-
-        if (!c->input)
-                c->input = pool_take(pool);
-        if (!c->input)
-                return -ENOMEM;
-        if (c->input_start > 0) {
-                memmove(c->input, c->input + c->input_start, input_size(c));
-                c->input_end -= c->input_start;
-                c->input_start = 0;
-        }
-
-        size_t room = pool->size - c->input_end;
-        assert(room > 0); /* a head that fills the buffer has been refused */
-        ssize_t n = recv(c->fd, c->input + c->input_end, room, 0);
-        if (n < 0)
-                return errno == EAGAIN ? 0 : -errno;
-        if (n == 0)
-                return -ECONNRESET;
-        c->input_end += (uint32_t) n;
-        return 0;
-}
-
-/* Everything is answered and sent. */
-static void connection_rest(Connection *c) {
-        c->output = pool_give(&c->server->pool, c->output);
-        if (input_size(c) == 0)
-                c->input = pool_give(&c->server->pool, c->input);
-        connection_set_state(c, c->input ? CONNECTION_READING : CONNECTION_IDLE);
-}
-
-/* Answers and sends what can be. 1: all of it, and the connection goes on. At the end of a turn the socket
- * is as good as full: the loop comes back when it can be written, after the others. */
-static int connection_work(Connection *c, ConnectionWant *ret_want) {
-        int left, r;
-
-        do {
-                left = connection_answer_all(c);
-                r = left < 0 ? left : connection_flush(c);
-                if (r == 0 && left && turn_is_over(c->server))
-                        r = FLUSH_BLOCKED;
-                if (r > 0)
-                        connection_measure(c);
-                if (r != 0) {
-                        *ret_want = r < 0 ? CONNECTION_WANT_CLOSE : CONNECTION_WANT_WRITE;
-                        return 0;
-                }
-        } while (left);
-        if (!c->closing)
-                return 1;
-        *ret_want = connection_finish(c);
-        return 0;
-}
-
-ConnectionWant connection_ready(Connection *c) {
-        ConnectionWant want;
-
-        if (c->state == CONNECTION_LINGERING)
-                return connection_drain_input(c);
-
-        turn_begin(c->server);
-        if (!connection_work(c, &want))
-                return want;
-        if (connection_receive(c) < 0)
-                return CONNECTION_WANT_CLOSE;
-        if (!connection_work(c, &want))
-                return want;
-        connection_rest(c);
-        return CONNECTION_WANT_READ;
-}
-
-/* Throws away what the kernel still holds for a client that does not read: it would hold it for minutes. */
+/* Throws away what the kernel still holds for a client that does not read (it would hold it for minutes), or
+ * that must see that its answer is not complete. */
 static void connection_reset_on_close(Connection *c) {
         const struct linger linger = { .l_onoff = 1 };
 
@@ -518,42 +350,255 @@ static void connection_reset_on_close(Connection *c) {
                         sizeof(linger)); /* AF_UNIX has nothing to throw away */
 }
 
-/* It may be us who are late (SIGSTOP, a stalled machine): what has come in time counts, and it is in the
- * kernel. */
-static ConnectionWant connection_expired_receiving(Connection *c) {
-        uint64_t n_requests = c->server->n_requests;
-        ConnectionState before = c->state;
-        ConnectionWant want;
+static ConnectionWant connection_broken(Connection *c) {
+        if (c->record->broken)
+                connection_reset_on_close(c);
+        return CONNECTION_WANT_CLOSE;
+}
 
-        turn_begin(c->server);
-        if (connection_receive(c) < 0 || input_size(c) == 0)
-                return CONNECTION_WANT_CLOSE;
-        if (!connection_work(c, &want))
-                return want;
-        if (before == CONNECTION_READING && c->server->n_requests == n_requests) {
-                if (connection_take_output(c) < 0)
-                        return CONNECTION_WANT_CLOSE;
-                connection_answer_status(c, 408);
-                return connection_ready(c);
+/* Something waits that the socket does not take now, or the turn is over: then the socket is as good as
+ * full, and the loop comes back when it can be written, after the others. */
+static ConnectionWant connection_blocked(Connection *c) {
+        bool reads = c->exchange && request_body_is_wanted(c->exchange);
+
+        if (!reads)
+                connection_set_state(c, CONNECTION_SENDING);
+        connection_measure(c);
+        return CONNECTION_WANT_WRITE | (reads ? CONNECTION_WANT_READ : 0);
+}
+
+/* All that waited is sent. Returns whether that allows anybody to go on. */
+static bool connection_sent(Connection *c) {
+        Exchange *x = c->exchange;
+
+        if (!x)
+                return false;
+        if (x->phase == EXCHANGE_SENDING) {
+                exchange_finish(x);
+                return true;
         }
-        connection_rest(c);
+        if (!x->blocked)
+                return false;
+        x->blocked = false;
+        if (x->on_writable)
+                x->on_writable(x);
+        return true;
+}
+
+/* Answers and sends what can be. True: all of it, and what there is to wait for depends on *ret_step; else
+ * it is *ret_want. */
+static bool connection_work(Connection *c, Step *ret_step, ConnectionWant *ret_want) {
+        Step step;
+        int k;
+
+        for (;;) {
+                do
+                        step = connection_step(c);
+                while (step == STEP_ON);
+                k = step == STEP_CLOSE ? -ECONNABORTED : sender_flush(c);
+                if (k != 0) {
+                        *ret_want = k < 0 ? connection_broken(c) : connection_blocked(c);
+                        return false;
+                }
+                if (connection_sent(c))
+                        continue;
+                if (c->record->closing && !c->exchange) {
+                        *ret_want = connection_finish(c);
+                        return false;
+                }
+                if (step != STEP_FLUSH) {
+                        *ret_step = step;
+                        return true;
+                }
+                if (turn_is_over(c->server)) {
+                        *ret_want = connection_blocked(c);
+                        return false;
+                }
+        }
+}
+
+/* 1: it was as much as there is room for; 0: that is all for now. -ECONNRESET also for the regular end. */
+static int connection_receive(Connection *c) {
+        Table *t = &c->server->table;
+        Record *r = c->record;
+
+        if (r->input == BUFFER_NONE) {
+                r->input = table_take_buffer(t);
+                if (r->input == BUFFER_NONE)
+                        return -ENOMEM;
+                r->input_start = r->input_end = r->body_at = 0;
+        }
+        if (c->exchange || r->body != RECORD_BODY_NONE)
+                request_body_make_room(c);
+        else
+                connection_align_input(c);
+
+        size_t room = t->buffer_size - r->input_end;
+        assert(room > 0); /* a head that fills the buffer has been refused */
+        ssize_t n = recv(c->fd, connection_input(c) + r->input_end, room, 0);
+        if (n < 0)
+                return errno == EAGAIN ? 0 : -errno;
+        if (n == 0)
+                return -ECONNRESET;
+        r->input_end += (uint32_t) n;
+        if (r->state == CONNECTION_BODY)
+                connection_progress(c, (size_t) n);
+        return (size_t) n == room;
+}
+
+/* Everything that can be is answered and sent. */
+static ConnectionWant connection_rest(Connection *c) {
+        Record *r = c->record;
+
+        sender_release(c);
+        if (c->exchange && !request_body_is_wanted(c->exchange)) {
+                connection_set_state(c, CONNECTION_HANDLING);
+                return r->half_closed ? CONNECTION_WANT_NOTHING : CONNECTION_WANT_HANGUP;
+        }
+        if (c->exchange || r->body != RECORD_BODY_NONE) {
+                connection_set_state(c, CONNECTION_BODY);
+                return CONNECTION_WANT_READ;
+        }
+        if (connection_input_size(c) == 0)
+                r->input = table_give_buffer(&c->server->table, r->input);
+        connection_set_state(c, r->input != BUFFER_NONE || r->proxy ? CONNECTION_READING : CONNECTION_IDLE);
         return CONNECTION_WANT_READ;
 }
 
-ConnectionWant connection_expired(Connection *c) {
-        switch (c->state) {
+static ConnectionWant connection_turn(Connection *c) {
+        ConnectionWant want;
+        Step step = STEP_INPUT;
+        int k = 1;
+
+        /* Of an idle one nothing waits. */
+        if (c->record->state != CONNECTION_IDLE && !connection_work(c, &step, &want))
+                return want;
+        for (int i = 0; i < TURN_READS && k > 0 && step == STEP_INPUT; i++) {
+                k = connection_receive(c);
+                if (k < 0)
+                        return CONNECTION_WANT_CLOSE;
+                if (!connection_work(c, &step, &want))
+                        return want;
+        }
+        return connection_rest(c);
+}
+
+ConnectionWant connection_ready(Connection *c) {
+        Server *s = c->server;
+        ConnectionWant want;
+
+        if (c->record->state == CONNECTION_LINGERING)
+                return connection_drain_input(c);
+        turn_begin(s);
+        s->current = c;
+        want = connection_turn(c);
+        s->current = NULL;
+        return want;
+}
+
+/* A client that has sent its request may close its side and wait for the answer. Of a stream that may go on
+ * for ever the handler is told: most clients just leave like that. */
+ConnectionWant connection_hung_up(Connection *c, bool half_closed) {
+        Exchange *x = c->exchange;
+
+        if (c->record->state != CONNECTION_HANDLING)
+                return connection_ready(c);
+        if (!half_closed)
+                return CONNECTION_WANT_CLOSE;
+        c->record->half_closed = true;
+        if (x && x->phase == EXCHANGE_STREAM && x->on_gone)
+                x->on_gone(x);
+        return connection_ready(c);
+}
+
+/* It may be us who are late (SIGSTOP, a stalled machine): what has come in time counts, and it is in the
+ * kernel. */
+static ConnectionWant connection_expired_receiving(Connection *c) {
+        Server *s = c->server;
+        uint64_t n_requests = s->n_requests;
+        bool reading = c->record->state == CONNECTION_READING;
+        ConnectionWant want;
+        Exchange *x;
+        Step step;
+
+        if (connection_receive(c) < 0 || connection_input_size(c) == 0)
+                return CONNECTION_WANT_CLOSE;
+        if (!connection_work(c, &step, &want))
+                return want;
+        if (!reading || s->n_requests != n_requests)
+                return connection_rest(c);
+        if (c->record->proxy || sender_prepare(c, ANSWER_ROOM) < 0 || !(x = server_take_exchange(s)))
+                return CONNECTION_WANT_CLOSE;
+        (void) connection_answer_status(c, x, 408);
+        return connection_turn(c);
+}
+
+static ConnectionWant connection_expired_body(Connection *c) {
+        ConnectionWant want;
+        Step step;
+        int k;
+
+        k = connection_receive(c);
+        if (k < 0)
+                return CONNECTION_WANT_CLOSE;
+        if (k == 0 && c->record->body_at == c->record->input_end) {
+                if (!c->exchange)
+                        return CONNECTION_WANT_CLOSE;
+                request_body_fail(c, c->exchange, -ETIMEDOUT);
+        }
+        if (!connection_work(c, &step, &want))
+                return want;
+        connection_arm(c);
+        return connection_rest(c);
+}
+
+/* The handler does not answer: somebody must. What it says later goes nowhere. */
+static ConnectionWant connection_expired_handling(Connection *c) {
+        Exchange *x = server_take_exchange(c->server);
+
+        if (!x || sender_prepare(c, ANSWER_ROOM) < 0) {
+                if (x)
+                        server_give_exchange(c->server, x);
+                return CONNECTION_WANT_CLOSE;
+        }
+        exchange_lose(c->exchange);
+        (void) connection_answer_status(c, x, 503);
+        return connection_turn(c);
+}
+
+static ConnectionWant connection_expired_sending(Connection *c) {
+        if (!connection_is_taken(c)) {
+                connection_reset_on_close(c);
+                return CONNECTION_WANT_CLOSE;
+        }
+        connection_arm(c);
+        connection_measure(c);
+        return CONNECTION_WANT_WRITE;
+}
+
+static ConnectionWant connection_expire(Connection *c) {
+        switch (c->record->state) {
         case CONNECTION_IDLE:
         case CONNECTION_READING:
                 return connection_expired_receiving(c);
+        case CONNECTION_BODY:
+                return connection_expired_body(c);
+        case CONNECTION_HANDLING:
+                return connection_expired_handling(c);
         case CONNECTION_SENDING:
-                if (connection_is_taken(c)) {
-                        connection_arm(c);
-                        connection_measure(c);
-                        return CONNECTION_WANT_WRITE;
-                }
-                connection_reset_on_close(c);
-                return CONNECTION_WANT_CLOSE;
+                return connection_expired_sending(c);
         default:
                 return CONNECTION_WANT_CLOSE;
         }
+}
+
+ConnectionWant connection_expired(Connection *c) {
+        Server *s = c->server;
+        ConnectionWant want;
+
+        turn_begin(s);
+        s->current = c;
+        want = connection_expire(c);
+        s->current = NULL;
+        return want;
 }

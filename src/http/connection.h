@@ -2,71 +2,62 @@
 #pragma once
 
 /* One client's connection: a state machine that is told when its socket is ready or its time is over, and
- * says what it waits for next. It knows nothing of the loop that drives it. */
+ * says what it waits for next. It knows nothing of the loop that drives it.
+ *
+ * What another process would need to go on with it is in its record (table.h); the rest is in here and can
+ * be made anew. */
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "http/chunked.h"
-#include "http/parser.h"
+#include "http/exchange.h"
 #include "http/server.h"
-
-/* A body of this many bytes is skipped (nothing here takes one), a larger one is refused with 413. */
-#define CONNECTION_BODY_MAX (64 * 1024)
+#include "http/table.h"
 
 typedef enum ConnectionState {
+        CONNECTION_FREE,      /* no connection: what a fresh record holds */
         CONNECTION_IDLE,      /* between requests; owns no buffer */
-        CONNECTION_READING,   /* has a part of a request's head or body */
+        CONNECTION_READING,   /* has a part of a request's head */
+        CONNECTION_BODY,      /* reads a body */
+        CONNECTION_HANDLING,  /* waits for the handler */
         CONNECTION_SENDING,   /* has an answer that is not with the kernel yet */
         CONNECTION_LINGERING, /* has said its last word and waits for the client to close */
         _CONNECTION_STATE_MAX,
 } ConnectionState;
 
+/* What to wait for, besides errors: any of the first three, or the last. */
 typedef enum ConnectionWant {
-        CONNECTION_WANT_READ,
-        CONNECTION_WANT_WRITE,
-        CONNECTION_WANT_CLOSE, /* call connection_done() */
+        CONNECTION_WANT_NOTHING = 0,
+        CONNECTION_WANT_READ = 1 << 0,
+        CONNECTION_WANT_WRITE = 1 << 1,
+        CONNECTION_WANT_HANGUP = 1 << 2, /* the end of what the client sends */
+        CONNECTION_WANT_CLOSE = 1 << 3,  /* call connection_done() */
 } ConnectionWant;
 
-typedef struct Connection {
-        Server *server; /* borrowed */
+struct Connection {
+        Server *server;
+        Record *record;
+        Exchange *exchange; /* the one that is not finished; else NULL */
         int fd;
-        ConnectionState state;
+        uint32_t events; /* for the loop: what epoll was told */
         Timeout timeout;
-
-        /* What came and is not answered: input[input_start … input_end), beginning with a request. */
-        char *input; /* of the server's pool, NULL while nothing is there */
-        uint32_t input_start, input_end;
-        ParserScan scan;
-        bool in_body; /* the head is complete and stays in the buffer until its body has passed by behind it
-                       */
-        uint32_t head_size;
-        uint64_t body_left; /* unless chunked_body */
-        bool chunked_body;
-        Chunked chunked;
-
-        /* What is to be sent: output[output_start … output_end), then file_left bytes of a file. */
-        char *output; /* likewise */
-        uint32_t output_start, output_end;
-        int file_fd;
-        uint64_t file_offset, file_left;
-        uint32_t progress; /* given to the kernel since the deadline was set */
+        List runnable;     /* something happened to it outside of its turn */
+        uint32_t progress; /* bytes that went over since the deadline was set */
         bool measured;     /* whether the next is known */
         int64_t unsent;    /* what the kernel held when the deadline was set */
+};
 
-        bool closing;       /* the last answer in the output says that it is the last */
-        bool linger;        /* the client may not have expected that: it must be given time to read it */
-        uint32_t n_drained; /* bytes thrown away while lingering */
-} Connection;
-
-/* Takes over a connected, non-blocking socket. */
-void connection_init(Connection *c, Server *server, int fd);
+/* Takes over a connected, non-blocking socket. -EMFILE: its number is beyond the table; the caller still
+ * owns it. */
+int connection_open(Server *server, int fd, Connection **ret);
 
 /* Closes the socket and gives everything back. */
 void connection_done(Connection *c);
 
-/* The socket can be read or written, or is broken: the connection finds out which. */
+/* The socket can be read or written, or is broken (@hung_up: epoll says so; @half_closed: the client sends
+ * nothing more), or server_next_runnable() gave the connection: it finds out what there is to do. */
 ConnectionWant connection_ready(Connection *c);
+ConnectionWant connection_hung_up(Connection *c, bool half_closed);
 
 /* server_next_expired() gave this connection's timeout. */
 ConnectionWant connection_expired(Connection *c);

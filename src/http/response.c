@@ -6,32 +6,72 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "basic/fd.h"
 #include "basic/macro.h"
-#include "http/date.h"
+#include "http/chars.h"
 
+/* The registry of RFC 9110, section 16.2.1, without what belongs to other protocols. */
 static const struct {
         unsigned status;
         const char *phrase;
 } phrases[] = {
         { 200, "OK" },
+        { 201, "Created" },
+        { 202, "Accepted" },
+        { 203, "Non-Authoritative Information" },
+        { 204, "No Content" },
+        { 205, "Reset Content" },
+        { 206, "Partial Content" },
+        { 207, "Multi-Status" },
+        { 300, "Multiple Choices" },
         { 301, "Moved Permanently" },
+        { 302, "Found" },
+        { 303, "See Other" },
         { 304, "Not Modified" },
+        { 307, "Temporary Redirect" },
+        { 308, "Permanent Redirect" },
         { 400, "Bad Request" },
+        { 401, "Unauthorized" },
+        { 402, "Payment Required" },
         { 403, "Forbidden" },
         { 404, "Not Found" },
         { 405, "Method Not Allowed" },
+        { 406, "Not Acceptable" },
+        { 407, "Proxy Authentication Required" },
         { 408, "Request Timeout" },
+        { 409, "Conflict" },
+        { 410, "Gone" },
+        { 411, "Length Required" },
+        { 412, "Precondition Failed" },
         { 413, "Content Too Large" },
         { 414, "URI Too Long" },
+        { 415, "Unsupported Media Type" },
+        { 416, "Range Not Satisfiable" },
         { 417, "Expectation Failed" },
+        { 421, "Misdirected Request" },
+        { 422, "Unprocessable Content" },
+        { 423, "Locked" },
+        { 424, "Failed Dependency" },
+        { 425, "Too Early" },
+        { 426, "Upgrade Required" },
+        { 428, "Precondition Required" },
+        { 429, "Too Many Requests" },
         { 431, "Request Header Fields Too Large" },
+        { 451, "Unavailable For Legal Reasons" },
         { 500, "Internal Server Error" },
         { 501, "Not Implemented" },
+        { 502, "Bad Gateway" },
         { 503, "Service Unavailable" },
+        { 504, "Gateway Timeout" },
         { 505, "HTTP Version Not Supported" },
+        { 507, "Insufficient Storage" },
+        { 511, "Network Authentication Required" },
 };
+
+static const char *const framing_fields[] = { "Connection", "Content-Length", "Date", "Keep-Alive",
+        "Trailer", "Transfer-Encoding", "Upgrade" };
 
 const char *response_phrase(unsigned status) {
         for (size_t i = 0; i < ELEMENTSOF(phrases); i++)
@@ -40,28 +80,121 @@ const char *response_phrase(unsigned status) {
         return "Unknown";
 }
 
+bool response_status_has_body(unsigned status) {
+        return status >= 200 && status != 204 && status != 304;
+}
+
 void response_init(Response *r) {
+        /* The texts at the end are large and need no clearing. */
+        memset(r, 0, offsetof(Response, inline_fields));
         r->status = 200;
         r->fd = -EBADF;
+        r->fields = r->inline_fields;
+}
+
+void response_clear_fields(Response *r) {
+        if (r->fields != r->inline_fields)
+                free(r->fields);
+        r->fields = r->inline_fields;
+        r->fields_size = 0;
+}
+
+static void response_drop_body(Response *r) {
+        if (r->hold)
+                r->hold->release(r->hold);
+        else
+                safe_close(r->fd);
+        r->hold = NULL;
+        r->fd = -EBADF;
+        r->body = RESPONSE_BODY_NONE;
         r->size = 0;
-        r->last_modified = -1;
-        r->content_type = r->cache_control = r->allow = NULL;
-        r->etag[0] = r->location[0] = '\0';
 }
 
 void response_done(Response *r) {
-        r->fd = safe_close(r->fd);
+        response_drop_body(r);
+        response_clear_fields(r);
+}
+
+static int response_make_room(Response *r, size_t n) {
+        size_t size = r->fields == r->inline_fields ? RESPONSE_FIELDS_INLINE : RESPONSE_FIELDS_MAX;
+
+        if (n <= size - r->fields_size)
+                return 0;
+        if (n > RESPONSE_FIELDS_MAX - r->fields_size)
+                return -ENOBUFS;
+        r->fields = malloc(RESPONSE_FIELDS_MAX);
+        if (!r->fields) {
+                r->fields = r->inline_fields;
+                return -ENOMEM;
+        }
+        memcpy(r->fields, r->inline_fields, r->fields_size);
+        return 0;
+}
+
+int response_add_raw(Response *r, const char *fields, size_t n) {
+        int k = response_make_room(r, n);
+
+        if (k < 0)
+                return k;
+        memcpy(r->fields + r->fields_size, fields, n);
+        r->fields_size += (uint32_t) n;
+        return 0;
+}
+
+static bool is_token(const char *s) {
+        static const char tchars[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                     "!#$%&'*+-.^_`|~";
+
+        return *s && s[strspn(s, tchars)] == '\0';
+}
+
+static bool is_valid_name(const char *name) {
+        if (!is_token(name))
+                return false;
+        for (size_t i = 0; i < ELEMENTSOF(framing_fields); i++)
+                if (strcasecmp(name, framing_fields[i]) == 0)
+                        return false;
+        return true;
+}
+
+static bool is_valid_value(const char *value) {
+        for (const char *p = value; *p; p++)
+                if (!char_is_text(*p))
+                        return false;
+        return true;
+}
+
+int response_add_field(Response *r, const char *name, const char *value) {
+        size_t n_name = strlen(name), n_value = strlen(value);
+        char *p;
+        int k;
+
+        if (!is_valid_name(name) || !is_valid_value(value))
+                return -EINVAL;
+        if (n_name > RESPONSE_FIELDS_MAX || n_value > RESPONSE_FIELDS_MAX)
+                return -ENOBUFS;
+        k = response_make_room(r, n_name + n_value + 4);
+        if (k < 0)
+                return k;
+        p = r->fields + r->fields_size;
+        p = mempcpy(p, name, n_name);
+        p = mempcpy(p, ": ", 2);
+        p = mempcpy(p, value, n_value);
+        p = mempcpy(p, "\r\n", 2);
+        r->fields_size = (uint32_t) (p - r->fields);
+        return 0;
 }
 
 void response_set_error(Response *r, unsigned status) {
+        static const char type[] = "Content-Type: text/html; charset=utf-8\r\n";
         const char *phrase = response_phrase(status);
 
-        response_done(r);
+        response_drop_body(r);
         r->status = status;
-        r->content_type = "text/html; charset=utf-8";
-        r->last_modified = -1;
-        r->etag[0] = '\0';
-        r->size = (uint64_t) snprintf(r->text, sizeof(r->text),
+        (void) response_add_raw(r, type, sizeof(type) - 1); /* no room: the page will do without */
+        r->body = RESPONSE_BODY_MEMORY;
+        r->memory = r->page;
+        r->size = (uint64_t) snprintf(r->page, sizeof(r->page),
                         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
                         "<title>%u %s</title><style>:root{color-scheme:light dark}"
                         "body{font:1.1em system-ui,sans-serif;text-align:center;margin-top:20vh}</style>"
@@ -71,22 +204,11 @@ void response_set_error(Response *r, unsigned status) {
 }
 
 /* Heads are put together by hand: printf(3) would take most of the time of a small answer. */
-typedef struct Writer {
-        char *p;
-        const char *end;
-} Writer;
-
-static void put(Writer *w, const char *s, size_t n) {
-        assert((size_t) (w->end - w->p) >= n); /* RESPONSE_MAX covers the sum of all limits */
-        memcpy(w->p, s, n);
-        w->p += n;
+static char *put_string(char *p, const char *s) {
+        return mempcpy(p, s, strlen(s));
 }
 
-static void put_string(Writer *w, const char *s) {
-        put(w, s, strlen(s));
-}
-
-static void put_number(Writer *w, uint64_t v) {
+static char *put_number(char *p, uint64_t v) {
         char digits[20];
         size_t n = sizeof(digits);
 
@@ -94,48 +216,40 @@ static void put_number(Writer *w, uint64_t v) {
                 digits[--n] = (char) ('0' + v % 10);
                 v /= 10;
         } while (v > 0);
-        put(w, digits + n, sizeof(digits) - n);
+        return mempcpy(p, digits + n, sizeof(digits) - n);
 }
 
-static void put_field(Writer *w, const char *name, const char *value) {
-        if (!value || !*value)
-                return;
-        put_string(w, name);
-        put(w, ": ", 2);
-        put_string(w, value);
-        put(w, "\r\n", 2);
+#define PUT(p, text) mempcpy(p, text, sizeof(text) - 1)
+
+static char *put_status_line(char *p, unsigned status) {
+        if (status == 200)
+                return PUT(p, "HTTP/1.1 200 OK\r\n");
+        p = PUT(p, "HTTP/1.1 ");
+        p = put_number(p, status);
+        p = PUT(p, " ");
+        p = put_string(p, response_phrase(status));
+        return PUT(p, "\r\n");
 }
 
 size_t response_write_head(
-                const Response *r, const ResponseFraming *framing, char buf[static RESPONSE_MAX]) {
-        char date[DATE_LENGTH + 1];
-        Writer w = { .p = buf, .end = buf + RESPONSE_MAX };
+                const Response *r, const ResponseFraming *framing, char buf[static RESPONSE_HEAD_MAX]) {
+        char *p = put_status_line(buf, r->status);
 
-        put_string(&w, "HTTP/1.1 ");
-        put_number(&w, r->status);
-        put(&w, " ", 1);
-        put_string(&w, response_phrase(r->status));
-        put(&w, "\r\n", 2);
-        put_field(&w, "Date", framing->date);
-        if (r->status !=
-                        304) { /* where it could only repeat what the client has: RFC 9110, section 15.4.5 */
-                put_field(&w, "Content-Type", r->content_type);
-                put_string(&w, "Content-Length: ");
-                put_number(&w, r->size);
-                put(&w, "\r\n", 2);
-        }
-        if (r->last_modified >= 0) {
-                date_format(r->last_modified, date);
-                put_field(&w, "Last-Modified", date);
-        }
-        put_field(&w, "ETag", r->etag);
-        put_field(&w, "Location", r->location);
-        put_field(&w, "Allow", r->allow);
-        put_field(&w, "Cache-Control", r->cache_control);
+        p = PUT(p, "Date: ");
+        p = mempcpy(p, framing->date, DATE_LENGTH);
+        p = PUT(p, "\r\n");
+        p = mempcpy(p, r->fields, r->fields_size);
+        if (framing->has_length) {
+                p = PUT(p, "Content-Length: ");
+                p = put_number(p, r->size);
+                p = PUT(p, "\r\n");
+        } else if (framing->chunked)
+                p = PUT(p, "Transfer-Encoding: chunked\r\n");
         if (!framing->keep_alive)
-                put_field(&w, "Connection", "close");
+                p = PUT(p, "Connection: close\r\n");
         else if (framing->old_client)
-                put_field(&w, "Connection", "keep-alive");
-        put(&w, "\r\n", 2);
-        return (size_t) (w.p - buf);
+                p = PUT(p, "Connection: keep-alive\r\n");
+        p = PUT(p, "\r\n");
+        assert(p <= buf + RESPONSE_HEAD_MAX);
+        return (size_t) (p - buf);
 }

@@ -45,16 +45,32 @@
 
 #define DESCRIPTORS_RESERVED 32 /* standard streams, board, folder, what a library opens; not listeners */
 
+#define DESCRIPTORS_MAX (4 * 1024 * 1024)
+
 #define WARNING_INTERVAL (60 * USEC_PER_SEC)
 #define RETRY_USEC       (1 * USEC_PER_SEC)
 #define ORPHAN_DRAIN     (5 * USEC_PER_SEC)
 
-/* A connection and what epoll was told about it. Listeners have their index instead of a pointer to this,
- * signals the index behind the last listener's, the channel the one after that. */
-typedef struct Client {
-        Connection connection;
-        uint32_t events;
-} Client;
+/* What epoll says is what is meant, and its number: a connection's descriptor, a listener's index. Nothing
+ * of it means anything to this process alone. */
+typedef enum EventKind {
+        EVENT_CONNECTION,
+        EVENT_LISTENER,
+        EVENT_SIGNAL,
+        EVENT_CHANNEL,
+} EventKind;
+
+static uint64_t event_data(EventKind kind, unsigned number) {
+        return (uint64_t) kind << 32 | number;
+}
+
+static EventKind event_kind(const struct epoll_event *ev) {
+        return (EventKind) (ev->data.u64 >> 32);
+}
+
+static unsigned event_number(const struct epoll_event *ev) {
+        return (unsigned) ev->data.u64;
+}
 
 void loop_block_signals(void) {
         const struct sigaction ignore = { .sa_handler = SIG_IGN };
@@ -77,8 +93,8 @@ static int loop_epoll(Loop *l, int op, int fd, uint32_t events, uint64_t data) {
 }
 
 static int listener_add(Loop *l, Listener *li) {
-        return loop_epoll(
-                        l, EPOLL_CTL_ADD, li->fd, EPOLLIN | EPOLLEXCLUSIVE, (uint64_t) (li - l->listeners));
+        return loop_epoll(l, EPOLL_CTL_ADD, li->fd, EPOLLIN | EPOLLEXCLUSIVE,
+                        event_data(EVENT_LISTENER, (unsigned) (li - l->listeners)));
 }
 
 /* Leaves the kernel's queue to the siblings. */
@@ -168,7 +184,7 @@ static int loop_init_signals(Loop *l) {
         l->signal_fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
         if (l->signal_fd < 0)
                 return log_error_errno(-errno, "Failed to create a signal descriptor: %m");
-        r = loop_epoll(l, EPOLL_CTL_ADD, l->signal_fd, EPOLLIN, l->n_listeners);
+        r = loop_epoll(l, EPOLL_CTL_ADD, l->signal_fd, EPOLLIN, event_data(EVENT_SIGNAL, 0));
         if (r < 0)
                 return log_error_errno(r, "Failed to wait for signals: %m");
         return 0;
@@ -179,7 +195,7 @@ static int loop_init_channel(Loop *l) {
 
         if (l->channel_fd < 0)
                 return 0;
-        r = loop_epoll(l, EPOLL_CTL_ADD, l->channel_fd, master_link_events(), l->n_listeners + 1);
+        r = loop_epoll(l, EPOLL_CTL_ADD, l->channel_fd, master_link_events(), event_data(EVENT_CHANNEL, 0));
         if (r < 0)
                 return log_error_errno(r, "Failed to listen to the master: %m");
         return 0;
@@ -212,6 +228,22 @@ static void loop_set_time(Loop *l) {
         server_set_time(&l->server, clock_now_usec(), ts.tv_sec);
 }
 
+static int loop_init_server(Loop *l, const Options *options, const Handler *handler) {
+        ServerSettings settings = options->server;
+        struct rlimit limit;
+        int r;
+
+        /* A number is below the limit, and the lowest one that is free. */
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+                return log_error_errno(-errno, "Failed to get the limit of descriptors: %m");
+        settings.n_descriptors = (unsigned) MIN(limit.rlim_cur, (rlim_t) DESCRIPTORS_MAX);
+        r = server_init(&l->server, &settings, handler, l->cell);
+        if (r < 0)
+                return log_error_errno(r, "Failed to reserve memory for connections: %m");
+        loop_set_time(l);
+        return 0;
+}
+
 int loop_init(Loop *l, const Board *board, BoardCell *cell, const Identity *identity, int channel_fd,
                 const Options *options, const Handler *handler) {
         int r;
@@ -228,10 +260,11 @@ int loop_init(Loop *l, const Board *board, BoardCell *cell, const Identity *iden
                 .end_at = USEC_INFINITY,
                 .master = identity->master,
         };
-        server_init(&l->server, &options->server, handler, cell);
-        loop_set_time(l);
-
         r = loop_init_listeners(l, identity->n_listeners);
+        if (r < 0)
+                return r;
+        loop_fit_connections(l);
+        r = loop_init_server(l, options, handler);
         if (r < 0)
                 return r;
         l->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -242,24 +275,22 @@ int loop_init(Loop *l, const Board *board, BoardCell *cell, const Identity *iden
                 r = loop_init_channel(l);
         if (r < 0)
                 return r;
-        loop_fit_connections(l);
         loop_start_listening(l);
         return 0;
 }
 
-static void loop_close_client(Loop *l, Client *client) {
-        connection_done(&client->connection);
-        free(client);
+static void loop_close(Loop *l, Connection *c) {
+        connection_done(c);
         loop_start_listening(l); /* if it was the lack of room that stopped it */
 }
 
 /* The rest is closed by force: the time is over. */
 static void loop_close_all(Loop *l) {
-        for (int i = 0; i < _TIMEOUT_MAX; i++)
-                while (!list_empty(&l->server.timeouts[i])) {
-                        Timeout *t = list_entry(l->server.timeouts[i].next, Timeout, node);
-                        loop_close_client(l, CONTAINER_OF(connection_from_timeout(t), Client, connection));
-                }
+        Server *s = &l->server;
+
+        for (Connection *c = NULL;
+                        (c = server_next_connection(s, c ? (unsigned) (c - s->connections) + 1 : 0));)
+                connection_done(c);
 }
 
 void loop_done(Loop *l) {
@@ -272,30 +303,39 @@ void loop_done(Loop *l) {
         l->epoll_fd = safe_close(l->epoll_fd);
 }
 
+static uint32_t events_for(ConnectionWant want) {
+        return (want & CONNECTION_WANT_READ ? EPOLLIN : 0) | (want & CONNECTION_WANT_WRITE ? EPOLLOUT : 0) |
+               (want & CONNECTION_WANT_HANGUP ? EPOLLRDHUP : 0);
+}
+
 /* Does what the connection wants next. @op: EPOLL_CTL_MOD, or EPOLL_CTL_ADD for one that epoll does not know
  * yet. */
-static void loop_apply(Loop *l, Client *client, int op, ConnectionWant want) {
-        uint32_t events = want == CONNECTION_WANT_WRITE ? EPOLLOUT : EPOLLIN;
+static void loop_apply(Loop *l, Connection *c, int op, ConnectionWant want) {
+        uint32_t events = events_for(want);
 
         /* A turn of many connections on a slow disk may last, and is no hang as long as one after the other
          * is dealt with. */
         board_cell_beat(l->cell);
-        if (want != CONNECTION_WANT_CLOSE && client->events != events) {
-                if (loop_epoll(l, op, client->connection.fd, events, (uint64_t) (uintptr_t) client) < 0)
+        if (!(want & CONNECTION_WANT_CLOSE) && (c->events != events || op == EPOLL_CTL_ADD)) {
+                if (loop_epoll(l, op, c->fd, events, event_data(EVENT_CONNECTION, (unsigned) c->fd)) < 0)
                         want = CONNECTION_WANT_CLOSE;
-                client->events = events;
+                c->events = events;
         }
-        if (want == CONNECTION_WANT_CLOSE)
-                loop_close_client(l, client);
+        if (want & CONNECTION_WANT_CLOSE)
+                loop_close(l, c);
 }
 
 /* The request has mostly arrived together with the connection, so it is tried at once. If not, the time for
  * it begins now: since the turn began, this process may have stood still for longer than it is given. */
-static void loop_add_client(Loop *l, Client *client, int fd) {
+static void loop_add_connection(Loop *l, int fd) {
+        Connection *c;
+
         loop_set_time(l);
-        client->events = 0;
-        connection_init(&client->connection, &l->server, fd);
-        loop_apply(l, client, EPOLL_CTL_ADD, connection_ready(&client->connection));
+        if (connection_open(&l->server, fd, &c) < 0) {
+                close(fd); /* the limits are such that it does not happen */
+                return;
+        }
+        loop_apply(l, c, EPOLL_CTL_ADD, connection_ready(c));
 }
 
 static void listener_rotate(Loop *l, Listener *li) {
@@ -341,20 +381,15 @@ static void listener_failed(Loop *l, Listener *li, int error) {
 
 /* Returns whether there may be another one. */
 static bool loop_accept_one(Loop *l, Listener *li) {
-        /* First: a connection that cannot be kept must stay in the queue. */
-        _cleanup_free_ Client *client = malloc(sizeof(Client));
-        if (!client) {
-                listener_failed(l, li, ENOMEM);
-                return false;
-        }
         int fd = accept4(li->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
         if (fd < 0) {
                 if (errno == EAGAIN)
                         return false;
                 listener_failed(l, li, errno);
                 return true;
         }
-        loop_add_client(l, TAKE_PTR(client), fd);
+        loop_add_connection(l, fd);
         li->n_accepted++;
         return true;
 }
@@ -414,28 +449,32 @@ static void loop_read_channel(Loop *l, uint32_t events) {
         loop_drain(l, /* orphan= */ true);
 }
 
-static bool loop_is_order(const Loop *l, const struct epoll_event *ev) {
-        return ev->data.u64 == l->n_listeners || ev->data.u64 == l->n_listeners + 1;
+static bool is_order(const struct epoll_event *ev) {
+        return event_kind(ev) == EVENT_SIGNAL || event_kind(ev) == EVENT_CHANNEL;
 }
 
 static void loop_obey(Loop *l, const struct epoll_event *ev) {
-        if (ev->data.u64 == l->n_listeners)
+        if (event_kind(ev) == EVENT_SIGNAL)
                 loop_read_signals(l);
         else
                 loop_read_channel(l, ev->events);
 }
 
-static void loop_dispatch(Loop *l, const struct epoll_event *ev) {
-        if (loop_is_order(l, ev))
-                return;
-        if (ev->data.u64 < l->n_listeners) {
-                if (l->listening)
-                        loop_accept(l, l->listeners + ev->data.u64);
-                return;
-        }
+static void loop_dispatch_connection(Loop *l, const struct epoll_event *ev) {
+        Connection *c = l->server.connections + event_number(ev);
+        const uint32_t broken = EPOLLERR | EPOLLHUP;
 
-        Client *client = (Client *) (uintptr_t) ev->data.u64;
-        loop_apply(l, client, EPOLL_CTL_MOD, connection_ready(&client->connection));
+        if (ev->events & (broken | EPOLLRDHUP))
+                loop_apply(l, c, EPOLL_CTL_MOD, connection_hung_up(c, !(ev->events & broken)));
+        else
+                loop_apply(l, c, EPOLL_CTL_MOD, connection_ready(c));
+}
+
+static void loop_dispatch(Loop *l, const struct epoll_event *ev) {
+        if (event_kind(ev) == EVENT_CONNECTION)
+                loop_dispatch_connection(l, ev);
+        else if (event_kind(ev) == EVENT_LISTENER && l->listening)
+                loop_accept(l, l->listeners + event_number(ev));
 }
 
 static void loop_expire(Loop *l) {
@@ -443,10 +482,18 @@ static void loop_expire(Loop *l) {
 
         while ((t = server_next_expired(&l->server))) {
                 Connection *c = connection_from_timeout(t);
-                loop_apply(l, CONTAINER_OF(c, Client, connection), EPOLL_CTL_MOD, connection_expired(c));
+                loop_apply(l, c, EPOLL_CTL_MOD, connection_expired(c));
         }
         if (l->retry_at <= l->server.now)
                 loop_start_listening(l);
+}
+
+/* What came about outside of the connections' own turns. */
+static void loop_run_runnable(Loop *l) {
+        Connection *c;
+
+        while ((c = server_next_runnable(&l->server)))
+                loop_apply(l, c, EPOLL_CTL_MOD, connection_ready(c));
 }
 
 static int loop_timeout_msec(const Loop *l) {
@@ -476,11 +523,12 @@ static int loop_turn(Loop *l, int timeout_msec) {
         loop_set_time(l);
         /* The order to drain first: what is accepted in spite of it may end with this process. */
         for (int i = 0; i < n; i++)
-                if (loop_is_order(l, events + i))
+                if (is_order(events + i))
                         loop_obey(l, events + i);
         for (int i = 0; i < n; i++)
                 loop_dispatch(l, events + i);
         loop_expire(l);
+        loop_run_runnable(l);
         if (l->n_broken == l->n_listeners && !l->server.draining)
                 return log_error_errno(-ENOTSOCK, "No listening socket is left.");
         return 0;

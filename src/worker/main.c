@@ -34,7 +34,7 @@ static int serve(const Options *options, const Identity *identity, const Board *
                 int channel_fd) {
         _cleanup_close_ int directory = open(options->directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
         StaticSite site = { .root.fd = directory, .whoami = options->whoami, .identity = identity };
-        const Handler handler = { .answer = static_answer, .userdata = &site };
+        const Handler handler = { .request = static_request, .userdata = &site };
         Loop loop;
         int r;
 

@@ -12,7 +12,10 @@
 #include "basic/fd.h"
 #include "basic/macro.h"
 #include "http/mime.h"
+#include "http/server.h"
 #include "http/target.h"
+
+#define LOCATION_MAX 2048
 
 #define INDEX_NAME "index.html"
 
@@ -45,53 +48,60 @@ static int set_open_error(Response *response, int r) {
         return 0;
 }
 
-static int answer_whoami(const StaticSite *site, const HandlerCall *call, Response *response) {
+static int answer_whoami(const StaticSite *site, Exchange *x, Response *response) {
         const Identity *id = site->identity;
 
-        response->content_type = "application/json";
-        response->cache_control = "no-store";
-        response->size = (uint64_t) snprintf(response->text, sizeof(response->text),
+        (void) response_add_field(response, "Content-Type", "application/json");
+        (void) response_add_field(response, "Cache-Control", "no-store");
+        response->body = RESPONSE_BODY_MEMORY;
+        response->memory = response->page;
+        response->size = (uint64_t) snprintf(response->page, sizeof(response->page),
                         "{\"app\":\"%s\",\"slot\":%u,\"pid\":%d,\"generation\":%" PRIu64
                         ",\"requests\":%" PRIu64 "}\n",
-                        id->app, id->worker, getpid(), id->generation, call->request_number);
-        assert(response->size < sizeof(response->text));
+                        id->app, id->worker, getpid(), id->generation, x->number);
+        assert(response->size < sizeof(response->page));
         return 0;
 }
 
 /* "/folder" to "/folder/", so that relative links in its index work. */
-static int redirect_to_directory(const HandlerCall *call, const TargetPath *path, Response *response) {
-        const HttpSlice *query = &call->request->query;
-        int n = target_from_path(path, response->location, sizeof(response->location));
+static int redirect_to_directory(Exchange *x, const TargetPath *path, Response *response) {
+        const HttpSlice *query = &x->request.query;
+        char location[LOCATION_MAX];
+        int n = target_from_path(path, location, sizeof(location));
 
-        if (n < 0 || (size_t) n + 1 + query->length + 1 > sizeof(response->location)) {
-                response->location[0] = '\0';
+        if (n < 0 || (size_t) n + 1 + query->length + 1 > sizeof(location)) {
                 response_set_error(response, 414);
                 return 0;
         }
         if (query->length > 0) {
-                response->location[n++] = '?';
-                memcpy(response->location + n, call->buf + query->offset, query->length);
-                response->location[n + (int) query->length] = '\0';
+                location[n++] = '?';
+                memcpy(location + n, exchange_head(x) + query->offset, query->length);
+                location[n + (int) query->length] = '\0';
         }
+        (void) response_add_field(response, "Location", location);
         response_set_error(response, 301);
         return 0;
 }
 
-static int answer_file(const HandlerCall *call, const TargetPath *path, int *fd, const struct stat *st,
-                Response *response) {
-        response->content_type = mime_from_path(path->text);
-        response->last_modified = st->st_mtim.tv_sec;
-        response->size = (uint64_t) st->st_size;
-        file_etag(st, response->etag);
+static int answer_file(
+                Exchange *x, const TargetPath *path, int *fd, const struct stat *st, Response *response) {
+        int64_t now = x->server->now_seconds, modified = st->st_mtim.tv_sec;
+        char etag[FILE_ETAG_MAX], date[DATE_LENGTH + 1];
 
         /* A date in the future would be sent as now (RFC 9110, section 8.8.2.1). */
-        if (response->last_modified > call->now)
-                response->last_modified = call->now;
-        if (file_not_modified(call->request, call->buf, response->etag, st->st_mtim.tv_sec, call->now)) {
+        if (modified > now)
+                modified = now;
+        file_etag(st, etag);
+        date_format(modified, date);
+        (void) response_add_field(response, "Last-Modified", date);
+        (void) response_add_field(response, "ETag", etag);
+        if (file_not_modified(&x->request, exchange_head(x), etag, st->st_mtim.tv_sec, now)) {
                 response->status = 304;
-                response->size = 0;
                 return 0;
         }
+        (void) response_add_field(response, "Content-Type", mime_from_path(path->text));
+        response->body = RESPONSE_BODY_FILE;
+        response->size = (uint64_t) st->st_size;
         response->fd = TAKE_FD(*fd);
         return 0;
 }
@@ -118,7 +128,7 @@ static int append_index(TargetPath *path) {
         return 0;
 }
 
-static int answer_path(StaticSite *site, const HandlerCall *call, TargetPath *path, Response *response) {
+static int answer_path(StaticSite *site, Exchange *x, TargetPath *path, Response *response) {
         _cleanup_close_ int fd = -EBADF;
         struct stat st;
         int r = 0;
@@ -137,29 +147,36 @@ static int answer_path(StaticSite *site, const HandlerCall *call, TargetPath *pa
                 return -errno;
 
         if (S_ISDIR(st.st_mode) && !path->directory)
-                return redirect_to_directory(call, path, response);
+                return redirect_to_directory(x, path, response);
         if (!S_ISREG(st.st_mode))
                 return set_open_error(response, -ENODEV);
-        return answer_file(call, path, &fd, &st, response);
+        return answer_file(x, path, &fd, &st, response);
 }
 
-int static_answer(void *userdata, const HandlerCall *call, Response *response) {
-        const HttpRequest *request = call->request;
-        StaticSite *site = userdata;
+static int static_answer(StaticSite *site, Exchange *x, Response *response) {
+        const HttpRequest *request = &x->request;
         TargetPath path;
         int r;
 
         if (request->method != HTTP_GET && request->method != HTTP_HEAD) {
-                response->allow = "GET, HEAD";
+                (void) response_add_field(response, "Allow", "GET, HEAD");
                 response_set_error(response, 405);
                 return 0;
         }
-        r = target_to_path(call->buf + request->path.offset, request->path.length, &path);
+        r = target_to_path(exchange_head(x) + request->path.offset, request->path.length, &path);
         if (r > 0) {
                 response_set_error(response, (unsigned) r);
                 return 0;
         }
         if (site->whoami && !path.directory && strcmp(path.text, "whoami") == 0)
-                return answer_whoami(site, call, response);
-        return answer_path(site, call, &path, response);
+                return answer_whoami(site, x, response);
+        return answer_path(site, x, &path, response);
+}
+
+void static_request(void *userdata, Exchange *x) {
+        int r = static_answer(userdata, x, &x->response);
+
+        if (r < 0)
+                response_set_error(&x->response, r == -EMFILE || r == -ENFILE || r == -ENOMEM ? 503 : 500);
+        exchange_respond(x);
 }

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 
 #include "http/file.h"
-#include "http/handler.h"
+#include "http/exchange.h"
 #include "worker/options.h"
 
 typedef struct StaticSite {
@@ -15,5 +15,5 @@ typedef struct StaticSite {
         const Identity *identity; /* borrowed */
 } StaticSite;
 
-/* A Handler's answer() with a StaticSite as its userdata. */
-int static_answer(void *userdata, const HandlerCall *call, Response *response);
+/* A Handler's request() with a StaticSite as its userdata. */
+void static_request(void *userdata, Exchange *x);

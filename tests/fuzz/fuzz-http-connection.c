@@ -21,7 +21,8 @@
 typedef struct Fuzz {
         BoardCell cell;
         Server server;
-        Connection connection;
+        Connection *connection;
+        Exchange *open; /* not answered yet */
         ConnectionWant want;
         int client;
         uint32_t random;
@@ -37,24 +38,96 @@ static uint32_t fuzz_next(Fuzz *f, uint32_t n) {
         return (f->random >> 8) % n;
 }
 
-/* Answers of all kinds: text, small and large files, files that are shorter than they seem, errors. */
-static int answer(void *userdata, const HandlerCall *call, Response *response) {
+/* Answers of all kinds: text, small and large files, files that are shorter than they seem, errors; streams,
+ * and answers that come later or never; with the body, or without. */
+static void finish(Exchange *x) {
+        static char text[30000];
         static const uint32_t sizes[] = { 0, 100, 9000, 400000 };
-        Fuzz *f = userdata;
+        Fuzz *f = x->userdata;
         uint32_t kind = fuzz_next(f, 8);
 
-        check(call->request->head_size > 0);
-        if (kind == 7)
-                return -EIO;
-        if (kind >= 4)
-                return response_set_error(response, 404), 0;
-        response->size = sizes[kind];
-        if (kind > 0) {
-                response->fd = memfd_create("fuzz", MFD_CLOEXEC);
-                check(response->fd >= 0);
-                check(ftruncate(response->fd, (off_t) sizes[kind] - (fuzz_next(f, 8) == 0)) == 0);
+        f->open = NULL;
+        x->response.size = sizes[kind % 4];
+        if (kind >= 6) {
+                exchange_respond_status(x, 404 + kind);
+                return;
         }
-        return 0;
+        if (kind >= 4) {
+                x->response.body = RESPONSE_BODY_MEMORY;
+                x->response.memory = text;
+                x->response.size = MIN(x->response.size, sizeof(text));
+        } else if (kind > 0) {
+                x->response.body = RESPONSE_BODY_FILE;
+                x->response.fd = memfd_create("fuzz", MFD_CLOEXEC);
+                check(x->response.fd >= 0);
+                check(ftruncate(x->response.fd, (off_t) sizes[kind] - (fuzz_next(f, 8) == 0)) == 0);
+        }
+        exchange_respond(x);
+}
+
+static void stream(Exchange *x) {
+        static const char text[3000];
+        Fuzz *f = x->userdata;
+
+        for (uint32_t n = fuzz_next(f, 10); n > 0; n--)
+                if (exchange_write(x, text, fuzz_next(f, sizeof(text))) < 0)
+                        break;
+        if (fuzz_next(f, 4) == 0) {
+                f->open = NULL;
+                if (fuzz_next(f, 4) == 0)
+                        exchange_abort(x);
+                else
+                        exchange_end(x);
+        }
+}
+
+static void on_body(Exchange *x, const char *data, size_t n) {
+        Fuzz *f = x->userdata;
+
+        check(n > 0 && memchr(data, 0, 0) == NULL);
+        exchange_pause_body(x, fuzz_next(f, 4) == 0);
+        if (fuzz_next(f, 16) == 0)
+                finish(x);
+}
+
+static void on_body_end(Exchange *x, int error) {
+        Fuzz *f = x->userdata;
+
+        if (x->phase == EXCHANGE_OPEN && fuzz_next(f, 4) > 0)
+                finish(x);
+}
+
+/* What is open goes on. */
+static void go_on(Fuzz *f) {
+        Exchange *x = f->open;
+
+        if (!x)
+                return;
+        exchange_pause_body(x, false);
+        if (x->phase == EXCHANGE_STREAM)
+                stream(x);
+        else if (fuzz_next(f, 2) == 0)
+                finish(x);
+        else if (fuzz_next(f, 2) == 0) {
+                if (fuzz_next(f, 2) == 0)
+                        x->response.size = RESPONSE_SIZE_UNKNOWN;
+                (void) exchange_begin(x);
+        }
+}
+
+static void request(void *userdata, Exchange *x) {
+        Fuzz *f = userdata;
+
+        check(x->request.head_size > 0 && !f->open);
+        f->open = x;
+        x->userdata = f;
+        x->on_body = on_body;
+        x->on_body_end = on_body_end;
+        x->on_writable = stream;
+        if (fuzz_next(f, 2) == 0)
+                exchange_read_body(x, 1000);
+        if (fuzz_next(f, 4) > 0)
+                go_on(f);
 }
 
 static void fuzz_init(Fuzz *f, uint8_t seed) {
@@ -64,11 +137,13 @@ static void fuzz_init(Fuzz *f, uint8_t seed) {
         *f = (Fuzz){ .random = seed };
         server_settings_init(&settings);
         settings.max_request_head = SERVER_MIN_HEAD;
-        server_init(&f->server, &settings, &(Handler){ .answer = answer, .userdata = f }, &f->cell);
+        settings.proxy_protocol = seed & 1;
+        check(server_init(&f->server, &settings, &(Handler){ .request = request, .userdata = f },
+                              &f->cell) == 0);
         server_set_time(&f->server, USEC_PER_SEC, 1);
         check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0);
         f->client = fds[1];
-        connection_init(&f->connection, &f->server, fds[0]);
+        check(connection_open(&f->server, fds[0], &f->connection) == 0);
 }
 
 static void fuzz_read(Fuzz *f) {
@@ -82,8 +157,8 @@ static void fuzz_pass_time(Fuzz *f) {
 
         Timeout *t = server_next_expired(&f->server);
         if (t) {
-                check(t == &f->connection.timeout);
-                f->want = connection_expired(&f->connection);
+                check(t == &f->connection->timeout);
+                f->want = connection_expired(f->connection);
         }
 }
 
@@ -100,6 +175,9 @@ static size_t fuzz_step(Fuzz *f, const uint8_t *data, size_t size) {
         case 2:
                 fuzz_read(f);
                 break;
+        case 4:
+                go_on(f);
+                break;
         case 3:
                 if (fuzz_next(f, 8) == 0)
                         server_drain(&f->server);
@@ -107,7 +185,7 @@ static size_t fuzz_step(Fuzz *f, const uint8_t *data, size_t size) {
         default:
                 k = send(f->client, data, MIN(n, size), MSG_NOSIGNAL);
         }
-        f->want = connection_ready(&f->connection);
+        f->want = connection_ready(f->connection);
         return k > 0 ? (size_t) k : 0;
 }
 
@@ -124,11 +202,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 
                 data += n;
                 size -= n;
-                if (f.connection.state == CONNECTION_IDLE)
-                        check(!f.connection.input && !f.connection.output && f.connection.file_fd < 0);
-                check((f.want == CONNECTION_WANT_WRITE) <= (f.connection.state == CONNECTION_SENDING));
+                const Record *r = f.connection->record;
+                if (r->state == CONNECTION_IDLE)
+                        check(r->input == BUFFER_NONE && r->output == BUFFER_NONE &&
+                                        !f.connection->exchange);
+                check(!(f.want & CONNECTION_WANT_WRITE) || r->state == CONNECTION_SENDING ||
+                                f.connection->exchange);
         }
-        connection_done(&f.connection);
+        connection_done(f.connection);
+        if (f.open)
+                exchange_abort(f.open);
         server_done(&f.server);
         safe_close(f.client);
         check(f.cell.connections == 0);

@@ -402,10 +402,8 @@ HOST = b"Host: a\r\n"
         (b"GET / HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked, gzip\r\n\r\n", 400),
         (b"GET / HTTP/1.0\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\nx\r\n", 400),
-        (b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 65537\r\n\r\n", 413),
+        (b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 65537\r\n\r\n", 405),
         (b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 99999999999999999999\r\n\r\n", 413),
-        (b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\nfffff\r\n", 413),
         (b"GET /" + b"x" * 16384, 414),
         (b"GET /" + b"x" * 8192 + b" HTTP/1.1\r\n" + HOST + b"\r\n", 414),
         (b"GET / HTTP/1.1\r\n" + HOST + b"Expect: a miracle\r\n\r\n", 417),
@@ -433,11 +431,19 @@ def test_other_methods_are_not_allowed(worker, method):
         assert client.request("/small.txt").status == 200 and client.buffer == b""
 
 
+@pytest.mark.parametrize("body", [b"x\r\n", b"fffff\r\n", b"1\r\nab"])
+def test_bad_body_ends_the_connection(worker, body):
+    """An answer that needs no body comes at once; what follows a body that is malformed or too large is no request."""
+    with contextlib.closing(worker.connect()) as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + body + b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.answer().status == 405 and client.at_end()
+
+
 def test_refusal_reaches_a_client_that_keeps_sending(worker):
     """The answer to a body that is too large must not be destroyed by a reset while the client still writes."""
     with contextlib.closing(worker.connect()) as client:
         client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n" + b"x" * 300000)
-        assert client.answer().status == 413 and client.at_end()
+        assert client.answer().status == 405 and client.at_end()
 
 
 def test_expect_continue_gets_the_final_answer(worker):
@@ -462,10 +468,9 @@ def test_head_limit_is_configurable(site):
 
 
 def test_request_timeout(site):
-    """408 for a request that does not get complete in time, be it the head or the body; drips do not stretch it."""
+    """408 for a head that does not get complete in time; drips do not stretch it."""
     with started(site, "--request-timeout=200ms") as w:
-        for data in (b"GET / HT", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nx"):
-            assert w.raw(data).status == 408
+        assert w.raw(b"GET / HT").status == 408
         with contextlib.closing(w.connect()) as client:
             begin = time.monotonic()
             while not select.select([client.sock], [], [], 0.02)[0]:

@@ -17,7 +17,7 @@ static int setup(void **state) {
 
         server_settings_init(&settings);
         cell = (BoardCell){ 0 };
-        server_init(&server, &settings, &(Handler){ 0 }, &cell);
+        assert_int_equal(server_init(&server, &settings, &(Handler){ 0 }, &cell), 0);
         server_set_time(&server, 1000 * USEC_PER_SEC, 0);
         return 0;
 }

@@ -77,12 +77,12 @@ typedef struct Fixture {
         int clients[CLIENTS];
 } Fixture;
 
-static int answer(void *userdata, const HandlerCall *call, Response *response) {
-        return 0; /* 200, without a body */
+static void answer(void *userdata, Exchange *x) {
+        exchange_respond(x);
 }
 
 static _noreturn_ void serve(Fixture *f) {
-        const Handler handler = { .answer = answer };
+        const Handler handler = { .request = answer };
         const Identity identity = { .app = "test", .worker = 1, .n_listeners = 1, .master = getppid() };
         Options options = { .max_connections = 10 };
         Loop loop;

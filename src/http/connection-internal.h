@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* What the connection, its exchange and its sender know of each other. */
+
+#include "http/connection.h"
+
+/* A body of this many bytes that the handler did not want is skipped; past a larger one the connection ends.
+ */
+#define CONNECTION_SKIP_MAX (64 * 1024)
+
+/* The deadline belongs to the state: to stay in one does not move it. */
+void connection_set_state(Connection *c, ConnectionState to);
+
+/* Only real progress moves the deadline: a byte now and then could hold a connection for ever. */
+void connection_progress(Connection *c, size_t n);
+
+/* Something has happened to it, maybe outside of its turn. */
+void connection_wake(Connection *c);
+
+/* The exchange is over: its head is let go of, what is left of its body is skipped. */
+void connection_release_head(Connection *c);
+
+static inline size_t connection_input_size(const Connection *c) {
+        return c->record->input_end - c->record->input_start;
+}
+
+static inline char *connection_input(const Connection *c) {
+        return table_buffer(&c->server->table, c->record->input);
+}
+
+/* The core's end of an exchange: it has been answered, or its client has gone (exchange_lose). */
+void exchange_finish(Exchange *x);
+void exchange_lose(Exchange *x);

@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: MIT */
+/* Requests and their answers; see exchange.h. */
+
+#include "http/exchange.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "basic/macro.h"
+#include "http/connection-internal.h"
+#include "http/sender.h"
+
+/* Around each chunk: up to eight digits, two line ends. */
+#define CHUNK_OVERHEAD 12
+
+/* The last chunk and the trailers. */
+#define TRAILERS_MAX   1024
+#define CHUNK_END_ROOM (TRAILERS_MAX + 8)
+
+const char *exchange_head(const Exchange *x) {
+        if (!x->connection)
+                return x->kept_head ?: "";
+        return connection_input(x->connection) + x->connection->record->input_start;
+}
+
+bool exchange_field(const Exchange *x, const char *name, const char **ret, size_t *ret_size) {
+        const char *head = exchange_head(x);
+        HttpSlice value;
+        unsigned i = 0;
+
+        if (!parser_next_field(&x->request, head, name, &i, &value))
+                return false;
+        *ret = head + value.offset;
+        *ret_size = value.length;
+        return true;
+}
+
+static ssize_t address_to_socket(const RecordAddress *a, struct sockaddr_storage *ret) {
+        *ret = (struct sockaddr_storage){ .ss_family = a->family };
+        if (a->family == AF_INET) {
+                struct sockaddr_in *in = (struct sockaddr_in *) ret;
+
+                in->sin_port = htons(a->port);
+                memcpy(&in->sin_addr, a->bytes, sizeof(in->sin_addr));
+                return sizeof(*in);
+        }
+        struct sockaddr_in6 *in6 = (struct sockaddr_in6 *) ret;
+        in6->sin6_port = htons(a->port);
+        memcpy(&in6->sin6_addr, a->bytes, sizeof(in6->sin6_addr));
+        return sizeof(*in6);
+}
+
+ssize_t exchange_peer(const Exchange *x, struct sockaddr_storage *ret) {
+        socklen_t n = sizeof(*ret);
+
+        if (!x->connection)
+                return -ENOTCONN;
+        if (x->connection->record->client.family != 0)
+                return address_to_socket(&x->connection->record->client, ret);
+        if (getpeername(x->connection->fd, (struct sockaddr *) ret, &n) < 0)
+                return -errno;
+        return (ssize_t) n;
+}
+
+void exchange_finish(Exchange *x) {
+        Connection *c = x->connection;
+        Server *s = x->server;
+
+        if (s->log)
+                s->log(s->log_userdata, x);
+        if (c) {
+                c->exchange = NULL;
+                connection_release_head(c);
+        }
+        response_done(&x->response);
+        free(x->kept_head);
+        free(x->trailers);
+        server_give_exchange(s, x);
+}
+
+/* The head lies in the connection's buffer, and the handler may go on reading it. */
+static void exchange_keep_head(Exchange *x) {
+        x->kept_head = malloc(x->request.head_size);
+        if (x->kept_head)
+                memcpy(x->kept_head, exchange_head(x), x->request.head_size);
+        else
+                memset(&x->request, 0, offsetof(HttpRequest, fields)); /* nothing is left to be read */
+}
+
+void exchange_lose(Exchange *x) {
+        Connection *c = x->connection;
+
+        x->aborted = true;
+        if (x->phase == EXCHANGE_SENDING) {
+                x->sent -= MIN(x->sent, c->record->file_left);
+                exchange_finish(x);
+                return;
+        }
+        exchange_keep_head(x);
+        c->exchange = NULL;
+        x->connection = NULL;
+        if (x->reading && x->on_body_end) {
+                x->reading = false;
+                x->on_body_end(x, -ECONNRESET);
+        } else if (x->on_gone)
+                x->on_gone(x);
+}
+
+/* Whether the connection can go on behind this request: what is left of its body must be skipped, and a
+ * client that waits for the word to send it may or may not send it after this answer (RFC 9110,
+ * section 10.1.1). */
+static bool can_skip_body(const Record *r) {
+        return r->body == RECORD_BODY_NONE ||
+               (!r->continue_due && (r->body == RECORD_BODY_CHUNKED || r->body_left <= CONNECTION_SKIP_MAX));
+}
+
+/* Decides how the answer ends, and whether the connection does. */
+static ResponseFraming exchange_frame(Exchange *x) {
+        Record *record = x->connection->record;
+        const Response *r = &x->response;
+        bool has_body = response_status_has_body(r->status);
+        ResponseFraming f = {
+                .date = date_cache_get(&x->server->date, x->server->now_seconds),
+                .old_client = x->request.minor_version == 0,
+                .has_length = has_body && r->size != RESPONSE_SIZE_UNKNOWN,
+        };
+
+        x->no_body = !has_body || x->request.method == HTTP_HEAD;
+        f.chunked = x->chunked = has_body && !f.has_length && !f.old_client;
+        x->headless = has_body && !f.has_length && f.old_client;
+        f.keep_alive = x->request.keep_alive && !x->server->draining && !record->linger &&
+                       can_skip_body(record);
+        if (x->request.keep_alive && !f.keep_alive)
+                record->linger = true;
+        if (x->headless)
+                f.keep_alive = false;
+        record->closing = !f.keep_alive;
+        return f;
+}
+
+static void exchange_put_head(Exchange *x, const ResponseFraming *f) {
+        Connection *c = x->connection;
+        Record *r = c->record;
+        char *output = table_buffer(&c->server->table, r->output);
+
+        c->server->turn_answers -= c->server->turn_answers > 0;
+        r->output_end += (uint32_t) response_write_head(&x->response, f, output + r->output_end);
+        r->continue_due = false;
+}
+
+static unsigned status_from_errno(int r) {
+        switch (r) {
+        case -EMFILE:
+        case -ENFILE:
+        case -ENOMEM:
+        case -ENOSPC:
+        case -EAGAIN:
+                return 503;
+        default:
+                return 500;
+        }
+}
+
+/* The body cannot be had: another answer takes the place of this one. */
+static void exchange_put_error(Exchange *x, int error, uint32_t output_end) {
+        Record *record = x->connection->record;
+        ResponseFraming f;
+
+        record->output_end = output_end;
+        record->linger = true;
+        response_clear_fields(&x->response);
+        response_set_error(&x->response, status_from_errno(error));
+        f = exchange_frame(x);
+        exchange_put_head(x, &f);
+        if (!x->no_body)
+                (void) sender_put_body(x->connection, &x->response); /* a page always fits */
+}
+
+static size_t head_room(const Response *r) {
+        return RESPONSE_HEAD_MAX - RESPONSE_FIELDS_MAX + r->fields_size;
+}
+
+static int exchange_queue(Exchange *x) {
+        Connection *c = x->connection;
+        Response *r = &x->response;
+        size_t room = head_room(r) + RESPONSE_PAGE_MAX;
+        ResponseFraming f;
+        int k;
+
+        if (r->body == RESPONSE_BODY_MEMORY && r->size < c->server->table.buffer_size - room)
+                room += r->size;
+        k = sender_prepare(c, room);
+        if (k == -EAGAIN)
+                k = sender_prepare(c, head_room(r) + RESPONSE_PAGE_MAX);
+        if (k < 0)
+                return k;
+
+        uint32_t before = c->record->output_end;
+        f = exchange_frame(x);
+        exchange_put_head(x, &f);
+        if (!x->no_body && r->size > 0) {
+                k = sender_put_body(c, r);
+                if (k < 0)
+                        exchange_put_error(x, k, before);
+        }
+        x->sent = x->no_body ? 0 : r->size;
+        return 0;
+}
+
+static void connection_break(Connection *c) {
+        c->record->broken = true;
+        connection_wake(c);
+}
+
+void exchange_respond(Exchange *x) {
+        Connection *c = x->connection;
+
+        assert(x->phase == EXCHANGE_OPEN);
+        if (!c) {
+                exchange_finish(x);
+                return;
+        }
+        if (exchange_queue(x) < 0) {
+                x->aborted = true;
+                connection_break(c);
+                exchange_finish(x);
+                return;
+        }
+        if (c->record->file_left > 0 || c->record->parts != BUFFER_NONE)
+                x->phase = EXCHANGE_SENDING;
+        else
+                exchange_finish(x);
+        connection_wake(c);
+}
+
+void exchange_respond_status(Exchange *x, unsigned status) {
+        response_set_error(&x->response, status);
+        exchange_respond(x);
+}
+
+void exchange_read_body(Exchange *x, uint64_t max) {
+        x->body_max = MIN(max, x->server->settings.max_body);
+        x->reading = true;
+        if (x->connection)
+                connection_wake(x->connection);
+}
+
+void exchange_pause_body(Exchange *x, bool paused) {
+        x->paused = paused;
+        if (!paused && x->connection)
+                connection_wake(x->connection);
+}
+
+int exchange_begin(Exchange *x) {
+        Connection *c = x->connection;
+        ResponseFraming f;
+        int k;
+
+        assert(x->phase == EXCHANGE_OPEN);
+        x->response.body = RESPONSE_BODY_STREAM;
+        x->phase = EXCHANGE_STREAM;
+        x->left = x->response.size;
+        if (!c)
+                return -ECONNRESET;
+        k = sender_prepare(c, head_room(&x->response) + CHUNK_END_ROOM);
+        if (k < 0) {
+                connection_break(c);
+                return k;
+        }
+        f = exchange_frame(x);
+        exchange_put_head(x, &f);
+        response_clear_fields(&x->response); /* what is added now are trailers */
+        if (c->record->state == CONNECTION_HANDLING)
+                server_disarm(&c->timeout); /* the answer has begun in time */
+        connection_wake(c);
+        return 0;
+}
+
+size_t exchange_room(const Exchange *x) {
+        size_t room;
+
+        if (!x->connection)
+                return 0;
+        room = sender_room(x->connection);
+        return room > CHUNK_OVERHEAD + CHUNK_END_ROOM ? room - CHUNK_OVERHEAD - CHUNK_END_ROOM : 0;
+}
+
+static void put_piece(Exchange *x, const char *data, size_t n) {
+        char size[CHUNK_OVERHEAD + 1];
+
+        if (x->chunked)
+                sender_put(x->connection, size, (size_t) snprintf(size, sizeof(size), "%zx\r\n", n));
+        sender_put(x->connection, data, n);
+        if (x->chunked)
+                sender_put(x->connection, "\r\n", 2);
+        x->sent += n;
+        if (x->left != RESPONSE_SIZE_UNKNOWN)
+                x->left -= n;
+}
+
+/* Returns how many bytes there is a place for; sends what waits if there is none. */
+static size_t make_room(Exchange *x) {
+        Connection *c = x->connection;
+
+        if (exchange_room(x) == 0 && sender_flush(c) < 0)
+                connection_break(c);
+        if (sender_prepare(c, 0) < 0) {
+                connection_break(c);
+                return 0;
+        }
+        return exchange_room(x);
+}
+
+ssize_t exchange_write(Exchange *x, const void *data, size_t n) {
+        const char *p = data;
+        size_t done = 0;
+
+        assert(x->phase == EXCHANGE_STREAM);
+        if (!x->connection || x->connection->record->broken)
+                return -ECONNRESET;
+        if (x->left != RESPONSE_SIZE_UNKNOWN && n > x->left)
+                return -EMSGSIZE;
+        if (x->no_body)
+                return (ssize_t) n;
+
+        while (done < n) {
+                size_t k = MIN(n - done, make_room(x));
+                if (k == 0)
+                        break;
+                put_piece(x, p + done, k);
+                done += k;
+        }
+        x->blocked = done < n;
+        connection_wake(x->connection);
+        return (ssize_t) done;
+}
+
+int exchange_add_trailer(Exchange *x, const char *name, const char *value) {
+        if (x->response.fields_size + strlen(name) + strlen(value) + 4 > TRAILERS_MAX)
+                return -ENOBUFS;
+        return response_add_field(&x->response, name, value);
+}
+
+/* exchange_write() leaves this much room. */
+static int put_end_of_chunks(Exchange *x) {
+        int k = sender_prepare(x->connection, x->response.fields_size + 8);
+
+        if (k < 0)
+                return k;
+        sender_put(x->connection, "0\r\n", 3);
+        sender_put(x->connection, x->response.fields, x->response.fields_size);
+        sender_put(x->connection, "\r\n", 2);
+        return 0;
+}
+
+void exchange_end(Exchange *x) {
+        Connection *c = x->connection;
+
+        assert(x->phase == EXCHANGE_STREAM);
+        if (!c) {
+                exchange_finish(x);
+                return;
+        }
+        if (!x->no_body && x->left != RESPONSE_SIZE_UNKNOWN && x->left > 0) {
+                exchange_abort(x);
+                return;
+        }
+        if (x->chunked && !x->no_body && put_end_of_chunks(x) < 0)
+                c->record->broken = x->aborted = true;
+        exchange_finish(x);
+        connection_wake(c);
+}
+
+void exchange_abort(Exchange *x) {
+        x->aborted = true;
+        if (x->connection)
+                connection_break(x->connection);
+        exchange_finish(x);
+}
+
+/* The value of the field @name in lines that have been checked. */
+static bool find_line(const char *lines, size_t n, const char *name, const char **ret, size_t *ret_size) {
+        const char *p = lines, *end = lines + n;
+        size_t n_name = strlen(name);
+
+        while (p < end) {
+                const char *lf = memchr(p, '\n', (size_t) (end - p)) ?: end;
+                if ((size_t) (lf - p) > n_name && p[n_name] == ':' && strncasecmp(p, name, n_name) == 0) {
+                        for (p += n_name + 1; p < lf && (*p == ' ' || *p == '\t');)
+                                p++;
+                        while (lf > p && (lf[-1] == '\r' || lf[-1] == ' ' || lf[-1] == '\t'))
+                                lf--;
+                        *ret = p;
+                        *ret_size = (size_t) (lf - p);
+                        return true;
+                }
+                p = lf + (lf < end);
+        }
+        return false;
+}
+
+bool exchange_trailer(const Exchange *x, const char *name, const char **ret, size_t *ret_size) {
+        return find_line(x->trailers, x->trailers_size, name, ret, ret_size);
+}

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* One request and its answer, as a handler sees them.
+ *
+ * A handler is called with the head of a request, and finishes the exchange in that call or at any later
+ * time by exactly one of exchange_respond(), exchange_end() (after exchange_begin()) and exchange_abort().
+ * After that the exchange is gone. A client that leaves does not end it: what is still said goes nowhere. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#include "http/parser.h"
+#include "http/response.h"
+
+typedef struct Connection Connection;
+typedef struct Server Server;
+typedef struct Exchange Exchange;
+
+typedef struct Handler {
+        /* HEAD is answered like GET; the body is left out by the core. */
+        void (*request)(void *userdata, Exchange *x);
+        void *userdata;
+} Handler;
+
+typedef enum ExchangePhase {
+        EXCHANGE_OPEN,    /* the handler owes an answer */
+        EXCHANGE_STREAM,  /* it gives the answer piece by piece */
+        EXCHANGE_SENDING, /* it has finished, and a file is being sent */
+} ExchangePhase;
+
+struct Exchange {
+        Server *server;
+        uint64_t number;   /* of this request among those of the worker, from 1 */
+        Response response; /* initialised: 200, no body */
+
+        /* The handler's, all of them may be NULL. None is called after it has finished. */
+        void *userdata;
+        void (*on_body)(Exchange *x, const char *data, size_t n); /* a piece of the body, n > 0 */
+        /* 0: that was all. Or it will never be: -EMSGSIZE (too much), -EBADMSG (malformed), -ETIMEDOUT,
+         * -ECONNRESET. */
+        void (*on_body_end)(Exchange *x, int error);
+        void (*on_writable)(Exchange *x); /* exchange_write() took less than all, and there is room again */
+        void (*on_gone)(Exchange *x);     /* an early word that the client has left */
+
+        /* The core's. */
+        Connection *connection; /* NULL: the client has gone */
+        ExchangePhase phase;
+        bool reading;      /* the handler wants the body */
+        bool paused;       /* but not now */
+        bool in_callback;  /* a piece of the body is being handed over */
+        bool blocked;      /* on_writable is due */
+        bool chunked;      /* how the answer is framed */
+        bool headless;     /* HTTP/1.0 client: the close ends the body */
+        bool no_body;      /* the answer to HEAD and the like */
+        bool aborted;      /* for the log: the answer did not come to its end */
+        uint64_t body_max; /* of the request */
+        uint64_t body_read;
+        uint64_t left;   /* of the stream's Content-Length */
+        uint64_t sent;   /* bytes of the answer's body, for the log */
+        uint64_t began;  /* when the head was complete */
+        char *kept_head; /* of a client that has gone */
+        char *trailers;  /* "name: value\r\n" … of the request */
+        size_t trailers_size;
+        Exchange *next_spare;
+        HttpRequest request; /* offsets count from exchange_head() */
+};
+
+/* The bytes of the request's head; they stay in place until the exchange is finished. */
+const char *exchange_head(const Exchange *x);
+
+/* The value of the first field of that name (lower case); false if there is none. */
+bool exchange_field(const Exchange *x, const char *name, const char **ret, size_t *ret_size);
+
+/* Likewise of the trailer section, which is known after on_body_end(0). */
+bool exchange_trailer(const Exchange *x, const char *name, const char **ret, size_t *ret_size);
+
+/* Where the client is: as the proxy in front says, else as the socket says. Returns the size, or a negative
+ * errno. */
+ssize_t exchange_peer(const Exchange *x, struct sockaddr_storage *ret);
+
+/* Sends x->response as a whole and finishes. What is lacking for that is answered with 500 or 503. */
+void exchange_respond(Exchange *x);
+
+/* Makes a page of the status and finishes. */
+void exchange_respond_status(Exchange *x, unsigned status);
+
+/* From here on on_body and on_body_end are called, never within this call. A body of more than @max bytes
+ * is not read to its end. Without this call a body is passed over. */
+void exchange_read_body(Exchange *x, uint64_t max);
+
+/* Back-pressure: nothing more is read from the client until it is lifted. */
+void exchange_pause_body(Exchange *x, bool paused);
+
+/* Sends the head of a response whose body is a stream. -ECONNRESET: the client has gone. */
+int exchange_begin(Exchange *x);
+
+/* Returns how many of the bytes were taken; on_writable follows when it is not all. -ECONNRESET: the client
+ * has gone; -EMSGSIZE: that would be more than the size which was announced. */
+ssize_t exchange_write(Exchange *x, const void *data, size_t n);
+
+/* How many bytes exchange_write() would take at least. */
+size_t exchange_room(const Exchange *x);
+
+/* A field behind the body of a stream of unknown size; of no effect for clients that cannot be sent one. */
+int exchange_add_trailer(Exchange *x, const char *name, const char *value);
+
+/* The stream is complete. If it is shorter than was announced the connection is closed. */
+void exchange_end(Exchange *x);
+
+/* Closes the connection, by which the client sees that the answer is not complete. */
+void exchange_abort(Exchange *x);
+
+static inline bool exchange_is_gone(const Exchange *x) {
+        return !x->connection;
+}
