@@ -242,6 +242,8 @@ static int client_read_head(Client *c) {
         r = parser_parse_head(&c->scan, c->input, c->n_input, HEAD_MAX, &c->request);
         if (r == PARSER_MORE)
                 return 0;
+        if (r == PARSER_DONE && c->request.method == HTTP_OTHER)
+                r = 501; /* no resource here knows it */
         if (r >= 400) {
                 api_set_status(&d, (unsigned) r);
                 return client_answer_and_close(c, &d);

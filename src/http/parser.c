@@ -43,7 +43,7 @@ static const uint8_t classes[256] = {
         ['='] = HOST,
 };
 
-static const char *const method_names[_HTTP_METHOD_MAX] = {
+static const char *const method_names[HTTP_OTHER] = {
         [HTTP_GET] = "GET",
         [HTTP_HEAD] = "HEAD",
         [HTTP_POST] = "POST",
@@ -128,10 +128,10 @@ static int find_end(ParserScan *s, const char *buf, size_t n, size_t max) {
 }
 
 static HttpMethod method_from_string(const char *p, size_t n) {
-        for (int m = 0; m < _HTTP_METHOD_MAX; m++)
+        for (int m = 0; m < HTTP_OTHER; m++)
                 if (n == strlen(method_names[m]) && memcmp(p, method_names[m], n) == 0)
                         return (HttpMethod) m;
-        return _HTTP_METHOD_INVALID;
+        return HTTP_OTHER;
 }
 
 /* uri-host [ ":" port ] (RFC 9110, section 7.2); no user information (section 4.2.4). */
@@ -232,9 +232,10 @@ static int parse_request_line(Head *h, const char *p, const char *end) {
         r = parse_version(h, version + 1, end);
         if (r != 0)
                 return r;
+        if (p - method > HTTP_METHOD_MAX)
+                return 501; /* longer than any that somebody implements: RFC 9112, section 3 */
         h->request->method = method_from_string(method, (size_t) (p - method));
-        if (h->request->method < 0)
-                return 501;
+        h->request->method_name = slice(h->buf, method, p);
         return parse_target(h, target, version);
 }
 

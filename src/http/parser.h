@@ -14,6 +14,7 @@
 
 #define HTTP_FIELDS_MAX 100
 #define HTTP_TARGET_MAX 8192
+#define HTTP_METHOD_MAX 32 /* no registered one has more than 17 bytes */
 
 /* Outcomes of parsing; anything else is the status to answer with before the connection is closed. */
 #define PARSER_MORE 0 /* so far so good, the end is not there yet */
@@ -29,6 +30,7 @@ typedef enum HttpMethod {
         HTTP_OPTIONS,
         HTTP_TRACE,
         HTTP_PATCH,
+        HTTP_OTHER, /* any other token, which a handler may know */
         _HTTP_METHOD_MAX,
         _HTTP_METHOD_INVALID = -22,
 } HttpMethod;
@@ -46,6 +48,7 @@ typedef struct HttpField {
 typedef struct HttpRequest {
         uint32_t head_size; /* up to and with the empty line */
         HttpMethod method;
+        HttpSlice method_name;   /* as it was sent; names are case-sensitive */
         uint8_t minor_version;   /* 0 or 1 */
         bool keep_alive;         /* the client would send another request after this one */
         bool chunked;            /* the body comes in chunks, else it has content_length bytes */

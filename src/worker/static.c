@@ -158,6 +158,10 @@ static int static_answer(StaticSite *site, Exchange *x, Response *response) {
         TargetPath path;
         int r;
 
+        if (request->method == HTTP_OTHER) {
+                response_set_error(response, 501); /* RFC 9110, section 9.1: not even known */
+                return 0;
+        }
         if (request->method != HTTP_GET && request->method != HTTP_HEAD) {
                 (void) response_add_field(response, "Allow", "GET, HEAD");
                 response_set_error(response, 405);

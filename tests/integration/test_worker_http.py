@@ -409,8 +409,7 @@ HOST = b"Host: a\r\n"
         (b"GET / HTTP/1.1\r\n" + HOST + b"Expect: a miracle\r\n\r\n", 417),
         (b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"x" * 16384, 431),
         (b"GET / HTTP/1.1\r\n" + HOST + b"X: y\r\n" * 100 + b"\r\n", 431),
-        (b"BREW / HTTP/1.1\r\n" + HOST + b"\r\n", 501),
-        (b"get / HTTP/1.1\r\n" + HOST + b"\r\n", 501),
+        (b"B" * 33 + b" / HTTP/1.1\r\n" + HOST + b"\r\n", 501),
         (b"GET / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: gzip\r\n\r\n", 501),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
     ],
@@ -437,6 +436,15 @@ def test_bad_body_ends_the_connection(worker, body):
     with contextlib.closing(worker.connect()) as client:
         client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + body + b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n")
         assert client.answer().status == 405 and client.at_end()
+
+
+@pytest.mark.parametrize("method", ["BREW", "get", "PROPFIND"])
+def test_unknown_methods_are_not_implemented(worker, method):
+    """501, but the request as such is understood: its body is skipped and the connection goes on."""
+    with contextlib.closing(worker.connect()) as client:
+        answer = client.request("/", method=method, headers=["Content-Length: 4"], body=b"body")
+        assert (answer.status, answer.closes) == (501, False)
+        assert client.request("/small.txt").status == 200 and client.buffer == b""
 
 
 def test_refusal_reaches_a_client_that_keeps_sending(worker):

@@ -147,19 +147,28 @@ static void test_version(void **state) {
         assert_int_equal(parse("PRI * HTTP/2.0\r\n\r\n"), 505);
 }
 
-/* RFC 9110, section 9.1: names of methods are case-sensitive; one that nobody knows is 501. */
+/* RFC 9110, section 9.1: names of methods are case-sensitive, and any token may be one. RFC 9112, section 3:
+ * what is longer than any of them is 501. */
 static void test_methods(void **state) {
-        static const char *const names[_HTTP_METHOD_MAX] = { "GET", "HEAD", "POST", "PUT", "DELETE",
-                "CONNECT", "OPTIONS", "TRACE", "PATCH" };
+        static const char *const names[HTTP_OTHER] = { "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT",
+                "OPTIONS", "TRACE", "PATCH" };
+        static const char *const others[] = { "get", "GETT", "GE", "G", "PROPFIND", "!#$%&'*+-.^_`|~9",
+                "A23456789B123456789C123456789D12", NULL };
+        char buf[128];
 
-        for (int m = 0; m < _HTTP_METHOD_MAX; m++) {
+        for (int m = 0; m < HTTP_OTHER; m++) {
                 assert_int_equal(parse_target(names[m], m == HTTP_CONNECT ? "a:443" : "/"), PARSER_DONE);
                 assert_int_equal(request.method, m);
                 assert_int_equal(request.keep_alive, m != HTTP_CONNECT);
         }
-        assert_int_equal(parse_target("get", "/"), 501);
-        assert_int_equal(parse_target("GETT", "/"), 501);
-        assert_int_equal(parse_target("GE", "/"), 501);
+        for (const char *const *p = others; *p; p++) {
+                snprintf(buf, sizeof(buf), "%s /a HTTP/1.1\r\nHost: a\r\n\r\n", *p);
+                assert_int_equal(parse(buf), PARSER_DONE);
+                assert_int_equal(request.method, HTTP_OTHER);
+                assert_slice(buf, request.method_name, *p);
+                assert_slice(buf, request.path, "/a");
+        }
+        assert_int_equal(parse_target("A23456789B123456789C123456789D123", "/"), 501);
 }
 
 /* RFC 9112, section 3.2: the four forms of a target, each where it belongs. */

@@ -72,6 +72,7 @@ static void test_methods(void **state) {
         assert_int_equal(ask("OPTIONS", "*"), 405);
         assert_int_equal(ask("CONNECT", "a:1"), 405);
         assert_int_equal(ask("HEAD", "/whoami"), 200);
+        assert_int_equal(ask("get", "/whoami"), 501); /* section 9.1: what is not even known */
 }
 
 /* A redirect that does not fit into an answer is refused, never cut. */
