@@ -275,7 +275,14 @@ static uint64_t hash_peer(const struct sockaddr_storage *a) {
 }
 
 static uint64_t hash_proxied(const ProxyHeader *h) {
-        return h->family == AF_INET6 ? hash_in6(h->source) : balance_hash_address(h->source, h->source_size);
+        switch (h->source.family) {
+        case AF_INET6:
+                return hash_in6(h->source.bytes);
+        case AF_INET:
+                return balance_hash_address(h->source.bytes, sizeof(struct in_addr));
+        default:
+                return balance_hash_address(h->path, sizeof(h->path));
+        }
 }
 
 /* Where every client looks the same, they would all be one worker's. */
@@ -356,7 +363,7 @@ static bool may_log(Cluster *c) {
 
 static void log_no_proxy(Cluster *c, const char *reason) {
         if (may_log(c))
-                log_warning("Closed a connection without a header of the PROXY protocol, version 2 (workers.proxy_protocol): %s",
+                log_warning("Closed a connection without a header of the PROXY protocol (workers.proxy_protocol): %s",
                                 reason);
 }
 
@@ -377,7 +384,7 @@ static void on_proxy_header(const ProxyHeader *header, const char *reason, void 
                 return;
         }
         c->reader = proxy_reader_free(c->reader);
-        if (header->command == PROXY_COMMAND_PROXY && header->source_size > 0)
+        if (header->source.family != AF_UNSPEC)
                 c->source = hash_proxied(header);
         find_candidates(s, NULL, now_usec, &candidates);
         place_or_wait(s, c, &candidates, now_usec);

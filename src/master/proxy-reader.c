@@ -11,6 +11,8 @@
 
 #include "basic/clock.h"
 
+#define SKIP_SIZE 4096
+
 struct ProxyReader {
         int fd; /* borrowed */
         sd_event_source *io;
@@ -20,6 +22,9 @@ struct ProxyReader {
         size_t n;
         size_t needed;
         uint8_t bytes[PROXY_PROTOCOL_MAX];
+        ProxyHeader header; /* when all that counts is there */
+        bool complete;      /* it is */
+        size_t skip;        /* what is still to come of it then */
 };
 
 ProxyReader *proxy_reader_free(ProxyReader *r) {
@@ -34,18 +39,39 @@ ProxyReader *proxy_reader_free(ProxyReader *r) {
 /* Returns whether more is awaited; else the handler was called. */
 static bool look(ProxyReader *r) {
         char reason[PROXY_REASON_MAX] = "";
-        ProxyHeader header;
 
-        switch (proxy_protocol_parse(r->bytes, r->n, &header, &r->needed, reason)) {
-        case PROXY_PROTOCOL_INCOMPLETE:
+        if (!r->complete)
+                switch (proxy_protocol_parse(r->bytes, r->n, &r->header, &r->needed, reason)) {
+                case PROXY_PROTOCOL_MORE:
+                        return true;
+                case PROXY_PROTOCOL_DONE:
+                        r->complete = true;
+                        r->skip = r->header.length - r->n; /* never was more asked for than it needs */
+                        break;
+                default:
+                        r->handler(NULL, reason, r->userdata);
+                        return false;
+                }
+        if (r->skip > 0)
                 return true;
-        case 0:
-                r->handler(&header, NULL, r->userdata);
-                return false;
-        default:
-                r->handler(NULL, reason, r->userdata);
-                return false;
+        r->handler(&r->header, NULL, r->userdata);
+        return false;
+}
+
+static ssize_t receive(ProxyReader *r) {
+        char skipped[SKIP_SIZE];
+        ssize_t n;
+
+        if (r->complete) {
+                n = recv(r->fd, skipped, MIN(r->skip, sizeof(skipped)), 0);
+                if (n > 0)
+                        r->skip -= (size_t) n;
+                return n;
         }
+        n = recv(r->fd, r->bytes + r->n, r->needed - r->n, 0);
+        if (n > 0)
+                r->n += (size_t) n;
+        return n;
 }
 
 static int on_readable(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
@@ -53,7 +79,7 @@ static int on_readable(sd_event_source *source, int fd, uint32_t revents, void *
         ssize_t n;
 
         do {
-                n = recv(r->fd, r->bytes + r->n, r->needed - r->n, 0);
+                n = receive(r);
                 if (n < 0 && (errno == EAGAIN || errno == EINTR))
                         return 0;
                 if (n <= 0) {
@@ -62,7 +88,6 @@ static int on_readable(sd_event_source *source, int fd, uint32_t revents, void *
                                         r->userdata);
                         return 0;
                 }
-                r->n += (size_t) n;
         } while (look(r));
         return 0;
 }
@@ -86,7 +111,8 @@ int proxy_reader_new(sd_event *event, int fd, uint64_t timeout_usec, proxy_reade
         r->handler = handler;
         r->userdata = userdata;
         r->n = 0;
-        r->needed = PROXY_PROTOCOL_FIXED;
+        r->complete = false;
+        (void) look(r); /* nothing is there: it says how much is needed */
         e = sd_event_add_io(event, &r->io, fd, EPOLLIN, on_readable, r);
         if (e >= 0)
                 e = sd_event_add_time_relative(event, &r->timer, CLOCK_MONOTONIC, timeout_usec,

@@ -7,7 +7,7 @@
 #include <systemd/sd-event.h>
 
 #include "basic/macro.h"
-#include "master/proxy-protocol.h"
+#include "basic/proxy-protocol.h"
 
 typedef struct ProxyReader ProxyReader;
 

@@ -237,15 +237,30 @@ def test_header_in_pieces(ready, apps):
     with contextlib.closing(m.connect()) as client:
         client.send(SIGNATURE + b"\x20\x00\x00\x00")
         assert client.request("/").body == b"hello\n"
+    with contextlib.closing(m.connect()) as client:
+        client.send(SIGNATURE + b"\x21\x11\xff\xff" + bytes(65535))
+        assert client.request("/").body == b"hello\n"
+
+
+def test_line(ready, apps):
+    """The header of version 1 says the same as that of version 2."""
+    m = begin(ready, apps, "deeds.js", workers(PROXY, 4))
+    for address, family in (("198.51.100.7", "TCP4"), ("::ffff:198.51.100.7", "TCP6"), ("2001:db8::5", "TCP6")):
+        with contextlib.closing(m.connect()) as client:
+            client.send(f"PROXY {family} {address} {address} 1 2\r\n".encode())
+            assert body_pid(client.request("/pid", headers=["Connection: close"])) == proxied(m, address)
+    with contextlib.closing(m.connect()) as client:
+        client.send(b"PROXY UNKNOWN whatever\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.answer().body == b"hello\n"
 
 
 @pytest.mark.parametrize("text", [
     b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"PROXY TCP4 198.51.100.1 192.0.2.1 40000 443\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"PROXY TCP4 198.51.100.1 192.0.2.1 040000 443\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n",
     SIGNATURE + b"\x11\x11\x00\x0c" + bytes(12),
     SIGNATURE + b"\x21\x11\x00\x04" + bytes(4),
-    SIGNATURE + b"\x21\x11\xff\xff" + bytes(64),
-], ids=["none", "version 1", "version 3", "short", "long"])
+    b"PROXY UNKNOWN " + bytes(94),
+], ids=["none", "wrong line", "version 3", "short", "long line"])
 def test_no_header(ready, apps, text):
     """Who does not begin with it is closed, as it could say that it is anybody; the next one is served."""
     m = begin(ready, apps, "deeds.js", workers(PROXY))

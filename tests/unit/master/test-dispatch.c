@@ -764,7 +764,7 @@ static void test_proxy_in_pieces(void **state) {
 /* Without a header a connection is nobody's, and closed. */
 static void test_proxy_wrong(void **state) {
         static const char *const texts[] = { "GET / HTTP/1.1\r\n", "\r\n\r\nX",
-                "PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n" };
+                "PROXY TCP4 10.0.0.1 10.0.0.2 1 02\r\n" };
         Node a, b;
 
         begin_behind_proxy(&a, &b);
