@@ -32,3 +32,6 @@ static inline char *connection_input(const Connection *c) {
 /* The core's end of an exchange: it has been answered, or its client has gone (exchange_lose). */
 void exchange_finish(Exchange *x);
 void exchange_lose(Exchange *x);
+
+/* Tells the handler that the client has left, once. */
+void exchange_tell_gone(Exchange *x);

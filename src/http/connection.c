@@ -269,6 +269,33 @@ static Step connection_skip_body(Connection *c) {
         return STEP_FLUSH;
 }
 
+/* Who does not begin as the proxy does is not the proxy: it gets no answer (HAProxy's proxy-protocol.txt,
+ * section 2). */
+static Step connection_read_proxy(Connection *c) {
+        Record *r = c->record;
+        char reason[PROXY_REASON_MAX];
+        ProxyHeader header;
+        size_t needed;
+
+        if (r->proxy_left == 0) {
+                switch (proxy_protocol_parse((const uint8_t *) connection_input(c) + r->input_start,
+                                connection_input_size(c), &header, &needed, reason)) {
+                case PROXY_PROTOCOL_MORE:
+                        return STEP_INPUT;
+                case PROXY_PROTOCOL_INVALID:
+                        return STEP_CLOSE;
+                }
+                r->proxy_left = (uint32_t) header.length;
+                if (header.command == PROXY_COMMAND_PROXY)
+                        r->client = header.source;
+        }
+        uint32_t n = MIN(r->proxy_left, (uint32_t) connection_input_size(c));
+        r->proxy_left -= n;
+        r->proxy = r->proxy_left > 0;
+        connection_consume_to(c, r->input_start + n);
+        return STEP_ON;
+}
+
 static Step connection_step(Connection *c) {
         Record *r = c->record;
 
@@ -284,7 +311,7 @@ static Step connection_step(Connection *c) {
                 return connection_skip_body(c);
         if (connection_input_size(c) == 0)
                 return STEP_INPUT;
-        return connection_read_request(c);
+        return r->proxy ? connection_read_proxy(c) : connection_read_request(c);
 }
 
 /* What the kernel holds and the client has not got yet. */
@@ -506,8 +533,8 @@ ConnectionWant connection_hung_up(Connection *c, bool half_closed) {
         if (!half_closed)
                 return CONNECTION_WANT_CLOSE;
         c->record->half_closed = true;
-        if (x && x->phase == EXCHANGE_STREAM && x->on_gone)
-                x->on_gone(x);
+        if (x && x->phase == EXCHANGE_STREAM)
+                exchange_tell_gone(x);
         return connection_ready(c);
 }
 

@@ -3,7 +3,6 @@
 
 #include "http/exchange.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -38,28 +37,13 @@ bool exchange_field(const Exchange *x, const char *name, const char **ret, size_
         return true;
 }
 
-static ssize_t address_to_socket(const RecordAddress *a, struct sockaddr_storage *ret) {
-        *ret = (struct sockaddr_storage){ .ss_family = a->family };
-        if (a->family == AF_INET) {
-                struct sockaddr_in *in = (struct sockaddr_in *) ret;
-
-                in->sin_port = htons(a->port);
-                memcpy(&in->sin_addr, a->bytes, sizeof(in->sin_addr));
-                return sizeof(*in);
-        }
-        struct sockaddr_in6 *in6 = (struct sockaddr_in6 *) ret;
-        in6->sin6_port = htons(a->port);
-        memcpy(&in6->sin6_addr, a->bytes, sizeof(in6->sin6_addr));
-        return sizeof(*in6);
-}
-
 ssize_t exchange_peer(const Exchange *x, struct sockaddr_storage *ret) {
         socklen_t n = sizeof(*ret);
 
-        if (!x->connection)
-                return -ENOTCONN;
-        if (x->connection->record->client.family != 0)
-                return address_to_socket(&x->connection->record->client, ret);
+        const ProxyAddress *known = x->connection ? &x->connection->record->client : &x->kept_peer;
+
+        if (known->family != AF_UNSPEC || !x->connection)
+                return (ssize_t) proxy_address_to_sockaddr(known, ret);
         if (getpeername(x->connection->fd, (struct sockaddr *) ret, &n) < 0)
                 return -errno;
         return (ssize_t) n;
@@ -81,6 +65,13 @@ void exchange_finish(Exchange *x) {
         server_give_exchange(s, x);
 }
 
+static void exchange_keep_peer(Exchange *x) {
+        struct sockaddr_storage address;
+
+        if (exchange_peer(x, &address) > 0)
+                proxy_address_from_sockaddr(&address, &x->kept_peer);
+}
+
 /* The head lies in the connection's buffer, and the handler may go on reading it. */
 static void exchange_keep_head(Exchange *x) {
         x->kept_head = malloc(x->request.head_size);
@@ -88,6 +79,14 @@ static void exchange_keep_head(Exchange *x) {
                 memcpy(x->kept_head, exchange_head(x), x->request.head_size);
         else
                 memset(&x->request, 0, offsetof(HttpRequest, fields)); /* nothing is left to be read */
+}
+
+void exchange_tell_gone(Exchange *x) {
+        void (*on_gone)(Exchange *) = x->on_gone;
+
+        x->on_gone = NULL; /* once */
+        if (on_gone)
+                on_gone(x);
 }
 
 void exchange_lose(Exchange *x) {
@@ -99,14 +98,15 @@ void exchange_lose(Exchange *x) {
                 exchange_finish(x);
                 return;
         }
+        exchange_keep_peer(x);
         exchange_keep_head(x);
         c->exchange = NULL;
         x->connection = NULL;
         if (x->reading && x->on_body_end) {
                 x->reading = false;
                 x->on_body_end(x, -ECONNRESET);
-        } else if (x->on_gone)
-                x->on_gone(x);
+        } else
+                exchange_tell_gone(x);
 }
 
 /* Whether the connection can go on behind this request: what is left of its body must be skipped, and a
@@ -381,27 +381,15 @@ void exchange_abort(Exchange *x) {
         exchange_finish(x);
 }
 
-/* The value of the field @name in lines that have been checked. */
-static bool find_line(const char *lines, size_t n, const char *name, const char **ret, size_t *ret_size) {
-        const char *p = lines, *end = lines + n;
-        size_t n_name = strlen(name);
+bool exchange_trailer(const Exchange *x, const char *name, const char **ret, size_t *ret_size) {
+        size_t n = strlen(name), i = 0;
+        HttpField f;
 
-        while (p < end) {
-                const char *lf = memchr(p, '\n', (size_t) (end - p)) ?: end;
-                if ((size_t) (lf - p) > n_name && p[n_name] == ':' && strncasecmp(p, name, n_name) == 0) {
-                        for (p += n_name + 1; p < lf && (*p == ' ' || *p == '\t');)
-                                p++;
-                        while (lf > p && (lf[-1] == '\r' || lf[-1] == ' ' || lf[-1] == '\t'))
-                                lf--;
-                        *ret = p;
-                        *ret_size = (size_t) (lf - p);
+        while (chunked_next_trailer(x->trailers, x->trailers_size, &i, &f))
+                if (f.name.length == n && strncasecmp(x->trailers + f.name.offset, name, n) == 0) {
+                        *ret = x->trailers + f.value.offset;
+                        *ret_size = f.value.length;
                         return true;
                 }
-                p = lf + (lf < end);
-        }
         return false;
-}
-
-bool exchange_trailer(const Exchange *x, const char *name, const char **ret, size_t *ret_size) {
-        return find_line(x->trailers, x->trailers_size, name, ret, ret_size);
 }

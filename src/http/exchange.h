@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
+#include "basic/proxy-protocol.h"
 #include "http/parser.h"
 #include "http/response.h"
 
@@ -34,8 +35,7 @@ typedef enum ExchangePhase {
 
 struct Exchange {
         Server *server;
-        uint64_t number;   /* of this request among those of the worker, from 1 */
-        Response response; /* initialised: 200, no body */
+        uint64_t number; /* of this request among those of the worker, from 1 */
 
         /* The handler's, all of them may be NULL. None is called after it has finished. */
         void *userdata;
@@ -51,7 +51,6 @@ struct Exchange {
         ExchangePhase phase;
         bool reading;      /* the handler wants the body */
         bool paused;       /* but not now */
-        bool in_callback;  /* a piece of the body is being handed over */
         bool blocked;      /* on_writable is due */
         bool chunked;      /* how the answer is framed */
         bool headless;     /* HTTP/1.0 client: the close ends the body */
@@ -63,9 +62,13 @@ struct Exchange {
         uint64_t sent;   /* bytes of the answer's body, for the log */
         uint64_t began;  /* when the head was complete */
         char *kept_head; /* of a client that has gone */
-        char *trailers;  /* "name: value\r\n" … of the request */
+        ProxyAddress kept_peer;
+        char *trailers; /* "name: value\r\n" … of the request */
         size_t trailers_size;
         Exchange *next_spare;
+
+        /* Large, and cleared as far as they are used. */
+        Response response;   /* initialised: 200, no body */
         HttpRequest request; /* offsets count from exchange_head() */
 };
 

@@ -80,13 +80,10 @@ static bool deliver_length(Connection *c, Exchange *x) {
         return true;
 }
 
-/* The trailers, when the body is complete. */
+/* The trailers, which the handler may ask for when the body is complete. */
 static int keep_trailers(Exchange *x, const char *lines, size_t n) {
-        char *p;
+        char *p = realloc(x->trailers, x->trailers_size + n);
 
-        if (n == 0)
-                return 0;
-        p = realloc(x->trailers, x->trailers_size + n);
         if (!p)
                 return -ENOMEM;
         memcpy(p + x->trailers_size, lines, n);
@@ -95,7 +92,38 @@ static int keep_trailers(Exchange *x, const char *lines, size_t n) {
         return 0;
 }
 
-static bool deliver_chunked(Connection *c, Exchange *x);
+static int error_from_status(int status) {
+        return status == 413 || status == 431 ? -EMSGSIZE : -EBADMSG;
+}
+
+static bool deliver_chunked(Connection *c, Exchange *x) {
+        Record *r = c->record;
+        size_t n = r->input_end - r->body_at, used;
+        ChunkedPiece piece;
+        int k;
+
+        if (n == 0)
+                return false;
+        k = chunked_decode(&r->chunked, connection_input(c) + r->body_at, n, x->body_max, &used, &piece);
+        if (k >= 400) {
+                request_body_fail(c, x, error_from_status(k));
+                return true;
+        }
+        r->body_at += (uint32_t) used;
+        if (k == PARSER_DONE)
+                r->body = RECORD_BODY_NONE;
+        if (piece.size == 0)
+                return true;
+        if (piece.is_trailer) {
+                if (keep_trailers(x, piece.data, piece.size) < 0)
+                        request_body_fail(c, x, -ENOMEM);
+                return true;
+        }
+        x->body_read += piece.size;
+        if (x->on_body)
+                x->on_body(x, piece.data, piece.size);
+        return true;
+}
 
 bool request_body_deliver(Connection *c, Exchange *x) {
         Record *r = c->record;
@@ -124,17 +152,6 @@ void request_body_make_room(Connection *c) {
         memmove(input + floor, input + r->body_at, r->input_end - r->body_at);
         r->input_end -= r->body_at - floor;
         r->body_at = floor;
-}
-
-/* Reads one piece; *ret_data of it are to be handed over. As chunked_skip(), until there is more. */
-static int read_chunked(Connection *c, uint64_t max, const char **ret_data, size_t *ret_size) {
-        return 400;
-}
-
-static bool deliver_chunked(Connection *c, Exchange *x) {
-        (void) read_chunked;
-        (void) keep_trailers;
-        return false;
 }
 
 int request_body_skip(Connection *c) {

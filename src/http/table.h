@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "basic/proxy-protocol.h"
 #include "http/chunked.h"
 #include "http/parser.h"
 
@@ -24,17 +25,10 @@ typedef enum RecordBody {
         RECORD_BODY_CHUNKED,
 } RecordBody;
 
-/* Where a client is, without any pointer. */
-typedef struct RecordAddress {
-        uint16_t family; /* AF_INET or AF_INET6; 0: not known */
-        uint16_t port;
-        uint8_t bytes[16]; /* in network byte order */
-} RecordAddress;
-
 typedef struct Record {
         uint8_t state;     /* ConnectionState */
         uint8_t body;      /* RecordBody: what is still to come of the request's body */
-        bool proxy;        /* a header of the PROXY protocol comes before anything else */
+        bool proxy;        /* a header of the PROXY protocol comes before anything else … */
         bool continue_due; /* the client waits for "100 Continue" before it sends the body */
         bool closing;      /* the last answer says that it is the last */
         bool linger;       /* the client may not have expected that: it must be given time to read it */
@@ -47,6 +41,7 @@ typedef struct Record {
         uint32_t head_size; /* 0: no request is being answered */
         uint32_t body_at;
         ParserScan scan;
+        uint32_t proxy_left; /* … of which so many bytes are still to be skipped */
         uint64_t body_left;
         Chunked chunked;
 
@@ -58,8 +53,8 @@ typedef struct Record {
         uint32_t parts; /* a buffer: n_parts of ResponsePart, then their texts */
         uint32_t part, n_parts, part_text, parts_text_size;
 
-        uint32_t n_drained;   /* bytes thrown away while lingering */
-        RecordAddress client; /* as the PROXY header says; not known: as the socket says */
+        uint32_t n_drained;  /* bytes thrown away while lingering */
+        ProxyAddress client; /* as the PROXY header says; AF_UNSPEC: as the socket says */
 } Record;
 
 typedef struct Table {

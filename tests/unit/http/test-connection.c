@@ -241,6 +241,32 @@ static void test_client_leaves(void **state) {
         assert_string_equal(heard(), "");
 }
 
+/* A header of the PROXY protocol, whatever the pieces, says who the client is; what follows it is HTTP. Who begins
+ * otherwise gets no answer. */
+static void check_proxy(const char *text, ConnectionWant want, unsigned n_answers, uint16_t port) {
+        ServerSettings settings;
+        ConnectionWant got = CONNECTION_WANT_READ;
+
+        server_settings_init(&settings);
+        settings.proxy_protocol = true;
+        n_calls = 0;
+        answer_status = 200;
+        fixture_open(&settings, &(Handler){ .request = answer });
+        for (const char *p = text; *p && got == CONNECTION_WANT_READ; p++)
+                got = say_bytes(p, 1);
+        assert_int_equal(got, want);
+        assert_int_equal(n_calls, n_answers);
+        assert_int_equal(connection->record->client.port, port);
+        fixture_close();
+}
+
+static void test_proxy_header(void **state) {
+        check_proxy("PROXY TCP4 192.0.2.1 192.0.2.2 1234 80\r\n" GET GET, CONNECTION_WANT_READ, 2, 1234);
+        check_proxy("PROXY UNKNOWN\r\n" GET, CONNECTION_WANT_READ, 1, 0);
+        check_proxy("PROXY TCP4 192.0.2.1 192.0.2.2 1234 80\n", CONNECTION_WANT_CLOSE, 0, 0);
+        check_proxy(GET, CONNECTION_WANT_CLOSE, 0, 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void) {
@@ -259,6 +285,7 @@ int main(void) {
                 TEST(test_short_file),
                 TEST(test_short_large_file),
                 TEST(test_client_leaves),
+                cmocka_unit_test(test_proxy_header),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
