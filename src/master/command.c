@@ -11,10 +11,11 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
-#include "basic/parse.h"
 #include "basic/strv.h"
 #include "board/board.h"
 #include "build-config.h"
+#include "master/config-schema.h"
+#include "master/config-value.h"
 #include "master/expand.h"
 #include "master/variable.h"
 
@@ -158,7 +159,7 @@ static int make_environment(Command *c, const Config *cf, const CommandIdentity 
                 r = add_identity(c, id, worker);
         if (r == 0)
                 r = cf->app_kind == APP_NODE ? add_node(c, cf, id) : add_sockets(c, id);
-        if (r == 0 && cf->app_kind == APP_STATIC)
+        if (r == 0 && app_kind_is_native(cf->app_kind))
                 r = add_board(c, id);
         return r;
 }
@@ -171,25 +172,29 @@ static int set_program(Command *c, const char *name) {
         return strv_add(&c->argv, c->program);
 }
 
-static int make_static(Command *c, const Config *cf, const CommandIdentity *id) {
-        char idle[DURATION_STRING_MAX], request[DURATION_STRING_MAX], send[DURATION_STRING_MAX];
-        char head[SIZE_STRING_MAX], ***argv = &c->argv;
+/* All that the worker knows is told it, so that a default has one place. */
+static int add_option(Command *c, const Config *cf, const ConfigKey *k) {
+        char buf[CONFIG_VALUE_MAX];
+        const char *value = config_value_to_string(cf, k, buf);
+        bool is_default = config_value_is_default(cf, k);
 
-        if (set_program(c, "muster-worker") < 0 ||
-                        strv_addf(argv, "--directory=%s", cf->app_directory) < 0 ||
-                        strv_addf(argv, "--idle-timeout=%s",
-                                        duration_to_string(cf->http_idle_timeout_usec, idle)) < 0 ||
-                        strv_addf(argv, "--request-timeout=%s",
-                                        duration_to_string(cf->http_request_timeout_usec, request)) < 0 ||
-                        strv_addf(argv, "--send-timeout=%s",
-                                        duration_to_string(cf->http_send_timeout_usec, send)) < 0 ||
-                        strv_addf(argv, "--max-request-head=%s",
-                                        size_to_string(cf->http_max_request_head_bytes, head)) < 0 ||
-                        strv_addf(argv, "--max-connections=%u", cf->http_max_connections) < 0)
-                return -ENOMEM;
-        if (id->max_requests > 0 && strv_addf(argv, "--max-requests=%" PRIu64, id->max_requests) < 0)
-                return -ENOMEM;
-        return cf->app_whoami ? strv_add(argv, "--whoami") : 0;
+        if (is_default && (k->type == CONFIG_BOOL || !*value))
+                return 0;
+        if (k->type == CONFIG_BOOL)
+                return strv_addf(&c->argv, "--%s", k->option);
+        return strv_addf(&c->argv, "--%s=%s", k->option, value);
+}
+
+static int make_native(Command *c, const Config *cf, const CommandIdentity *id) {
+        int r;
+
+        r = set_program(c, "muster-worker");
+        for (const ConfigKey *k = config_keys; r == 0 && k < config_keys + n_config_keys; k++)
+                if (k->option && config_key_is_known(k, cf->app_kind))
+                        r = add_option(c, cf, k);
+        if (r == 0 && id->max_requests > 0)
+                r = strv_addf(&c->argv, "--max-requests=%" PRIu64, id->max_requests);
+        return r;
 }
 
 static int add_words(Command *c, const Config *cf, const ExpandValues *values, char **ret_error) {
@@ -230,8 +235,8 @@ int command_new(const Config *config, const CommandIdentity *identity, Command *
 
         if (!c)
                 return -ENOMEM;
-        r = config->app_kind == APP_STATIC ? make_static(c, config, identity)
-                                           : make_foreign(c, config, identity, ret_error);
+        r = app_kind_is_native(config->app_kind) ? make_native(c, config, identity)
+                                                 : make_foreign(c, config, identity, ret_error);
         if (r == 0)
                 r = make_environment(c, config, identity, ret_error);
         if (r == 0)

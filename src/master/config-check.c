@@ -3,13 +3,18 @@
 
 #include "master/config-check.h"
 
+#include <elf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "basic/clock.h"
+#include "basic/fd.h"
 #include "basic/macro.h"
 #include "basic/parse.h"
 #include "master/config-schema.h"
@@ -39,66 +44,35 @@ static int check_times(const Config *c, char **ret_error) {
 }
 
 static const char *kind_name(unsigned kind) {
-        static const char *const names[_APP_KIND_MAX] = {
-                [APP_STATIC] = "static", [APP_PROGRAM] = "program", [APP_NODE] = "node"
-        };
+        static const char *const names[_APP_KIND_MAX] = { [APP_STATIC] = "static",
+                [APP_PROGRAM] = "program",
+                [APP_NODE] = "node",
+                [APP_MODULE] = "module" };
 
         return names[kind];
 }
 
-#define STATIC    (1 << APP_STATIC)
-#define PROGRAM   (1 << APP_PROGRAM)
-#define NODE      (1 << APP_NODE)
 #define KINDS_MAX 64
 
 static const char *kinds_to_string(unsigned kinds, char buf[static KINDS_MAX]) {
         size_t n = 0;
 
         for (unsigned kind = 0; kind < _APP_KIND_MAX; kind++)
-                if (kinds & (1 << kind))
+                if (kinds & (1U << kind))
                         n += (size_t) snprintf(buf + n, KINDS_MAX - n, "%s\"%s\"", n ? " or " : "",
                                         kind_name(kind));
         return buf;
 }
 
-/* What only some kinds of workers know, and why; anything but its default is refused for the others. */
-static const struct {
-        size_t member;
-        unsigned kinds;
-        const char *why;
-} limited[] = {
-#define HTTP_WHY "a program looks after its connections itself"
-        { offsetof(Config, app_command), PROGRAM | NODE, "the native worker is a program of muster's" },
-        { offsetof(Config, app_whoami), STATIC, "a program answers by itself" },
-        { offsetof(Config, workers_max_requests), STATIC, "only a native worker counts its requests" },
-        { offsetof(Config, workers_wait_ready), PROGRAM | NODE,
-                        "a native worker says that it is ready in any case" },
-        { offsetof(Config, workers_start_grace_usec), PROGRAM,
-                        "a worker of any other kind says when it is ready" },
-        { offsetof(Config, workers_stop_signal), PROGRAM | NODE, "a native worker knows SIGTERM" },
-        { offsetof(Config, workers_spare), NODE,
-                        "a program that holds the socket accepts as soon as it runs" },
-        { offsetof(Config, workers_retire_on_uncaught), NODE, "it is done in JavaScript" },
-        { offsetof(Config, workers_proxy_protocol), NODE,
-                        "the header can be taken only from connections that the master passes on" },
-        { offsetof(Config, http_idle_timeout_usec), STATIC, HTTP_WHY },
-        { offsetof(Config, http_request_timeout_usec), STATIC, HTTP_WHY },
-        { offsetof(Config, http_send_timeout_usec), STATIC, HTTP_WHY },
-        { offsetof(Config, http_max_request_head_bytes), STATIC, HTTP_WHY },
-        { offsetof(Config, http_max_connections), STATIC, HTTP_WHY },
-};
-
+/* Anything but its default is refused where a key is not known. */
 static int check_kind(const Config *c, char **ret_error) {
         char kinds[KINDS_MAX];
 
         for (const ConfigKey *k = config_keys; k < config_keys + n_config_keys; k++)
-                for (size_t i = 0; i < ELEMENTSOF(limited); i++)
-                        if (limited[i].member == k->offset && !(limited[i].kinds & (1 << c->app_kind)) &&
-                                        !config_value_is_default(c, k))
-                                return config_refuse(c, k->offset, ret_error,
-                                                "found it with app.kind = \"%s\", expected it with %s only: %s",
-                                                kind_name(c->app_kind),
-                                                kinds_to_string(limited[i].kinds, kinds), limited[i].why);
+                if (!config_key_is_known(k, c->app_kind) && !config_value_is_default(c, k))
+                        return config_refuse(c, k->offset, ret_error,
+                                        "found it with app.kind = \"%s\", expected it with %s only: %s",
+                                        kind_name(c->app_kind), kinds_to_string(k->kinds, kinds), k->why);
         return 0;
 }
 
@@ -110,7 +84,7 @@ static int check_balance(const Config *c, char **ret_error) {
                                 "found one that passes connections on, with app.kind = \"%s\", expected \"auto\" or "
                                 "\"inherit\": only to a worker of kind \"node\" can a connection be passed",
                                 kind_name(c->app_kind));
-        if (c->workers_proxy_protocol && c->workers_balance == BALANCE_INHERIT)
+        if (c->workers_proxy_protocol && c->app_kind == APP_NODE && c->workers_balance == BALANCE_INHERIT)
                 return refuse(c, workers_proxy_protocol, ret_error,
                                 "found true with workers.balance = \"inherit\", expected false: the header can be taken "
                                 "only from connections that the master passes on");
@@ -147,7 +121,7 @@ static int check_command(const Config *c, char **ret_error) {
         _cleanup_free_ char *error = NULL;
         int r;
 
-        if (c->app_kind == APP_STATIC)
+        if (app_kind_is_native(c->app_kind))
                 return 0;
         if (!c->app_command || !*c->app_command[0])
                 return refuse(c, app_command, ret_error,
@@ -161,6 +135,28 @@ static int check_command(const Config *c, char **ret_error) {
                         return r;
         }
         return check_words(c, ret_error);
+}
+
+/* Whatever else may be wrong with it, the worker that loads it will tell. */
+static int check_module(const Config *c, char **ret_error) {
+        _cleanup_close_ int fd = -EBADF;
+        char magic[SELFMAG];
+        struct stat st;
+
+        if (c->app_kind != APP_MODULE)
+                return 0;
+        if (!c->app_module)
+                return refuse(c, app_module, ret_error,
+                                "found nothing, expected the path of a shared object, such as \"/usr/local/lib/app.so\"");
+        fd = open(c->app_module, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return refuse(c, app_module, ret_error, "cannot open %s: %s", c->app_module,
+                                strerror(errno));
+        if (!S_ISREG(st.st_mode) || read(fd, magic, SELFMAG) != SELFMAG ||
+                        memcmp(magic, ELFMAG, SELFMAG) != 0)
+                return refuse(c, app_module, ret_error,
+                                "found %s, which is no ELF file, expected a shared object", c->app_module);
+        return 0;
 }
 
 /* A program does not run where the built-in web site is. */
@@ -189,7 +185,7 @@ static int read_environment_file(Config *c, char **ret_error) {
 
 int config_check(Config *c, char **ret_error) {
         static int (*const checks[])(const Config *, char **) = { check_times, check_kind, check_balance,
-                check_command, check_environment };
+                check_command, check_module, check_environment };
         int r;
 
         r = set_directory(c);

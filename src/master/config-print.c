@@ -42,56 +42,26 @@ static void print_variables(FILE *f, char *const *variables) {
         fputs(" }", f);
 }
 
-static const char *choice_name(const ConfigKey *k, unsigned value) {
-        unsigned i = 0;
+/* Everything else is a string to libconfig. */
+static bool is_bare(const Config *c, const ConfigKey *k) {
+        const void *member = config_value_member(c, k);
 
-        while (k->numbers && k->numbers[i] != value)
-                i++;
-        return k->choices[k->numbers ? i : value];
+        return k->type == CONFIG_BOOL || k->type == CONFIG_UINT ||
+               (k->type == CONFIG_COUNT && *(const unsigned *) member > 0);
 }
 
 static void print_value(const Config *c, const ConfigKey *k, FILE *f) {
         const void *member = config_value_member(c, k);
-        char buf[DURATION_STRING_MAX];
+        char buf[CONFIG_VALUE_MAX];
 
-        switch (k->type) {
-        case CONFIG_CHOICE:
-                print_string(f, choice_name(k, *(const unsigned *) member));
-                break;
-        case CONFIG_PATH:
-                print_string(f, *(char *const *) member);
-                break;
-        case CONFIG_PATH_OR_NONE:
-                print_string(f, *(char *const *) member ? *(char *const *) member : "");
-                break;
-        case CONFIG_STRINGS:
+        if (k->type == CONFIG_STRINGS)
                 print_strings(f, *(char **const *) member);
-                break;
-        case CONFIG_VARIABLES:
+        else if (k->type == CONFIG_VARIABLES)
                 print_variables(f, *(char **const *) member);
-                break;
-        case CONFIG_BOOL:
-                fputs(*(const bool *) member ? "true" : "false", f);
-                break;
-        case CONFIG_COUNT:
-                if (*(const unsigned *) member == 0) {
-                        fputs("\"auto\"", f);
-                        break;
-                }
-                fprintf(f, "%u", *(const unsigned *) member);
-                break;
-        case CONFIG_UINT:
-                fprintf(f, "%u", *(const unsigned *) member);
-                break;
-        case CONFIG_DURATION:
-                fprintf(f, "\"%s\"", duration_to_string(*(const uint64_t *) member, buf));
-                break;
-        case CONFIG_SIZE:
-                fprintf(f, "\"%s\"", size_to_string(*(const uint64_t *) member, buf));
-                break;
-        case _CONFIG_TYPE_MAX:
-                assert(0);
-        }
+        else if (is_bare(c, k))
+                fputs(config_value_to_string(c, k, buf), f);
+        else
+                print_string(f, config_value_to_string(c, k, buf));
 }
 
 void config_print(const Config *c, FILE *f) {

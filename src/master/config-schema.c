@@ -20,6 +20,7 @@ static const char *const app_kinds[] = {
         [APP_STATIC] = "static",
         [APP_PROGRAM] = "program",
         [APP_NODE] = "node",
+        [APP_MODULE] = "module",
         [_APP_KIND_MAX] = NULL,
 };
 
@@ -37,7 +38,20 @@ static const char *const stop_signals[] = { "SIGTERM", "SIGQUIT", "SIGINT", "SIG
 static const unsigned stop_signal_numbers[] = { SIGTERM, SIGQUIT, SIGINT, SIGHUP, SIGUSR1, SIGUSR2,
         SIGWINCH };
 
+static const char *const log_formats[] = { "common", "combined", "json", NULL };
+static const char *const symlinks[] = { "beneath", "none", NULL };
+
 #define HOUR (3600 * USEC_PER_SEC)
+
+/* Which kinds of workers know a key, and what to say to the others. */
+#define STATIC           (1U << APP_STATIC)
+#define PROGRAM          (1U << APP_PROGRAM)
+#define NODE             (1U << APP_NODE)
+#define MODULE           (1U << APP_MODULE)
+#define FOR(k, w)        .kinds = (k), .why = (w)
+#define FOR_NATIVE_HTTP  FOR(STATIC | MODULE, "a program looks after its connections itself")
+#define FOR_MODULE(w)    FOR(MODULE, (w))
+#define FOR_STATIC_FILES FOR(STATIC, "only the native worker that serves a folder has files")
 
 const ConfigKey config_keys[] = {
         {
@@ -46,10 +60,11 @@ const ConfigKey config_keys[] = {
                         .choices = app_kinds,
                         .fallback = "static",
                         .help = "What a worker is. *static*: the built-in native HTTP worker, serving the files below "
-                                "*directory*. *program*: any program that takes its sockets as systemd passes them "
+                                "*directory*. *module*: the same worker, answering with what the shared object *module* "
+                                "says. *program*: any program that takes its sockets as systemd passes them "
                                 "(*sd_listen_fds*(3)), or is told their numbers. *node*: a Node.js app as it is, which "
-                                "calls *listen*() as ever; the master is the primary of its cluster. See *PROGRAMS* "
-                                "and *NODE.JS* below.",
+                                "calls *listen*() as ever; the master is the primary of its cluster. See *muster-http*(7) "
+                                "for the first two, *PROGRAMS* and *NODE.JS* below for the others.",
         },
         {
                         KEY("app", "command", app_command),
@@ -58,13 +73,24 @@ const ConfigKey config_keys[] = {
                         .help = "*program*, *node*: the program and its arguments, each a string of its own; there is no shell. A "
                                 "program without a slash is looked for in PATH, one with a slash that is no absolute path "
                                 "in *directory*. What *%{...}* stands for is told in *PROGRAMS* below.",
+                        FOR(PROGRAM | NODE, "the native worker is a program of muster's"),
+        },
+        {
+                        KEY("app", "module", app_module),
+                        .type = CONFIG_PATH_OR_NONE,
+                        .fallback = CONFIG_EMPTY,
+                        .help = "*module*: the shared object with the handlers, which every worker loads: see *muster-http*(7) and "
+                                "*muster_http*(3).",
+                        FOR(MODULE, "nothing else loads one"),
+                        .option = "module",
         },
         {
                         KEY("app", "directory", app_directory),
                         .type = CONFIG_PATH,
                         .fallback = PKGDATADIR "/welcome",
                         .help = "*static*: the folder whose files are served; nothing outside of it is ever reached, by whatever path "
-                                "or link. *program*, *node*: where the program runs, and */* unless it is set.",
+                                "or link. *program*, *node*, *module*: where the worker runs, and */* unless it is set.",
+                        .option = "directory",
         },
         {
                         KEY("app", "environment", app_environment),
@@ -77,7 +103,7 @@ const ConfigKey config_keys[] = {
         {
                         KEY("app", "environment_file", app_environment_file),
                         .type = CONFIG_PATH_OR_NONE,
-                        .fallback = "\"\"",
+                        .fallback = CONFIG_EMPTY,
                         .help = "A file with more of them, which *environment* takes precedence over: lines _NAME=VALUE_ as for "
                                 "systemd's *EnvironmentFile=* (*systemd.exec*(5)), with comments, quotes and continued lines. It is "
                                 "read with the configuration, by the user that the service runs as: at the start, and at "
@@ -89,6 +115,8 @@ const ConfigKey config_keys[] = {
                         .fallback = "false",
                         .help = "*static*: answer */whoami* with a JSON object that names the worker: app, slot, pid, generation, and how many "
                                 "requests it has answered.",
+                        FOR(STATIC, "whatever else runs answers by itself"),
+                        .option = "whoami",
         },
         {
                         KEY("workers", "count", workers_count),
@@ -151,7 +179,8 @@ const ConfigKey config_keys[] = {
                         .min = 0,
                         .max = 1000000000,
                         .fallback = "0",
-                        .help = "A native worker that has answered this many requests is replaced likewise. 0: no limit.",
+                        .help = "A native worker (*static*, *module*) that has answered this many requests is replaced likewise. 0: no limit.",
+                        FOR(STATIC | MODULE, "only a native worker counts its requests"),
         },
         {
                         KEY("workers", "max_age", workers_max_age_usec),
@@ -187,6 +216,7 @@ const ConfigKey config_keys[] = {
                         .fallback = "false",
                         .help = "A worker is ready only when it says so itself. *program*: by READY=1 (*sd_notify*(3)); *node*: by "
                                 "*process.send('ready')*, and not as soon as it listens.",
+                        FOR(PROGRAM | NODE, "a native worker says that it is ready in any case"),
         },
         {
                         KEY("workers", "start_grace", workers_start_grace_usec),
@@ -195,6 +225,7 @@ const ConfigKey config_keys[] = {
                         .max = HOUR,
                         .fallback = "1s",
                         .help = "*program*: one that does not say READY=1 is ready when it has lived this long.",
+                        FOR(PROGRAM, "a worker of any other kind says when it is ready"),
         },
         {
                         KEY("workers", "stop_signal", workers_stop_signal),
@@ -204,6 +235,7 @@ const ConfigKey config_keys[] = {
                         .fallback = "SIGTERM",
                         .help = "*program*, *node*: the signal that tells a worker to finish what it has open and to end: for nginx "
                                 "*SIGQUIT*. A Node.js app is first told so on its channel, by which it closes its servers.",
+                        FOR(PROGRAM | NODE, "a native worker knows SIGTERM"),
         },
         {
                         KEY("workers", "spare", workers_spare),
@@ -213,6 +245,7 @@ const ConfigKey config_keys[] = {
                         .fallback = "0",
                         .help = "*node*: how many workers beyond *count* stand by: they have loaded the app and wait in its *listen*(). "
                                 "One of them takes the place of a worker that ends, at once, and the next spare is started behind it.",
+                        FOR(NODE, "whoever holds the socket accepts as soon as it runs"),
         },
         {
                         KEY("workers", "retire_on_uncaught", workers_retire_on_uncaught),
@@ -221,14 +254,30 @@ const ConfigKey config_keys[] = {
                         .help = "*node*: after an exception that nobody caught a worker does not break off what it has open: it asks to be "
                                 "replaced, takes no new connections, finishes, and then ends with status 1. It is done by a small file of "
                                 "muster's that *NODE_OPTIONS* names.",
+                        FOR(NODE, "it is done in JavaScript"),
         },
         {
                         KEY("workers", "proxy_protocol", workers_proxy_protocol),
                         .type = CONFIG_BOOL,
                         .fallback = "false",
-                        .help = "*node*, where the master passes connections on: each begins with a header of the PROXY protocol, version 2, "
-                                "as the proxy in front sends it. The address in it is what *source* goes by; the app does not see "
-                                "the header.",
+                        .help = "Each connection begins with a header of the PROXY protocol, as the proxy in front sends it: version 1 or 2 for "
+                                "*static* and *module*, where the address in it is the client's for the access log and the module; "
+                                "version 2 for *node* where the master passes connections on: there the address is what *source* goes by, "
+                                "and the app does not see the header.",
+                        FOR(STATIC | NODE | MODULE,
+                                        "a program takes its connections as they come, with the header"),
+                        .option = "proxy-protocol",
+        },
+        {
+                        KEY("workers", "threads", workers_threads),
+                        .type = CONFIG_UINT,
+                        .min = 1,
+                        .max = 64,
+                        .fallback = "4",
+                        .help = "*module*: how many threads a worker has at most for what the module hands off (*muster_offload*(), "
+                                "*muster_http*(3)). They are started when there is something to do.",
+                        FOR(MODULE, "nothing else hands work off"),
+                        .option = "threads",
         },
         {
                         KEY("restart", "limit", restart_limit),
@@ -272,6 +321,8 @@ const ConfigKey config_keys[] = {
                         .max = 24 * HOUR,
                         .fallback = "60s",
                         .help = "How long a connection may wait between two requests.",
+                        FOR_NATIVE_HTTP,
+                        .option = "idle-timeout",
         },
         {
                         KEY("http", "request_timeout", http_request_timeout_usec),
@@ -279,7 +330,9 @@ const ConfigKey config_keys[] = {
                         .min = 10 * USEC_PER_MSEC,
                         .max = HOUR,
                         .fallback = "10s",
-                        .help = "How long a client may take from the first byte of a request to its last. Past it the answer is 408.",
+                        .help = "How long a client may take from the first byte of a request to the end of its header fields. Past it the answer is 408.",
+                        FOR_NATIVE_HTTP,
+                        .option = "request-timeout",
         },
         {
                         KEY("http", "send_timeout", http_send_timeout_usec),
@@ -288,6 +341,8 @@ const ConfigKey config_keys[] = {
                         .max = HOUR,
                         .fallback = "30s",
                         .help = "How long a client may take for the next 16 KiB of an answer. One that is slower is disconnected.",
+                        FOR_NATIVE_HTTP,
+                        .option = "send-timeout",
         },
         {
                         KEY("http", "max_request_head", http_max_request_head_bytes),
@@ -296,6 +351,8 @@ const ConfigKey config_keys[] = {
                         .max = 64 * 1024,
                         .fallback = "16K",
                         .help = "The size of a request's line and header fields together. Past it the answer is 414 or 431.",
+                        FOR_NATIVE_HTTP,
+                        .option = "max-request-head",
         },
         {
                         KEY("http", "max_connections", http_max_connections),
@@ -304,6 +361,120 @@ const ConfigKey config_keys[] = {
                         .max = 1000000,
                         .fallback = "10000",
                         .help = "How many connections one worker holds at the same time. Further ones wait in the socket's queue.",
+                        FOR_NATIVE_HTTP,
+                        .option = "max-connections",
+        },
+        {
+                        KEY("http", "max_body", http_max_body_bytes),
+                        .type = CONFIG_SIZE,
+                        .min = 0,
+                        .max = 1024 * 1024 * 1024,
+                        .fallback = "1M",
+                        .help = "*module*: how much of a request's body is taken. Past it the answer is 413.",
+                        FOR(MODULE, "nothing else takes bodies"),
+                        .option = "max-body",
+        },
+        {
+                        KEY("http", "body_timeout", http_body_timeout_usec),
+                        .type = CONFIG_DURATION,
+                        .min = 10 * USEC_PER_MSEC,
+                        .max = HOUR,
+                        .fallback = "30s",
+                        .help = "How long a client may take for the next 16 KiB of a request's body. Past it the answer is 408.",
+                        FOR_NATIVE_HTTP,
+                        .option = "body-timeout",
+        },
+        {
+                        KEY("http", "answer_timeout", http_answer_timeout_usec),
+                        .type = CONFIG_DURATION,
+                        .min = 0,
+                        .max = HOUR,
+                        .fallback = "60s",
+                        .help = "*module*: how long it may take from a complete request until its answer begins. Past it the answer "
+                                "is 503. 0: no limit.",
+                        FOR(MODULE, "nothing else takes its time"),
+                        .option = "answer-timeout",
+        },
+        {
+                        KEY("http", "access_log", http_access_log),
+                        .type = CONFIG_LOG,
+                        .fallback = CONFIG_EMPTY,
+                        .help = "Where a line is written for each answer. *journal*: to the journal; else the file of that path, "
+                                "which the worker makes if need be and appends to. See *muster-http*(7).",
+                        FOR_NATIVE_HTTP,
+                        .option = "access-log",
+        },
+        {
+                        KEY("http", "access_log_format", http_access_log_format),
+                        .type = CONFIG_CHOICE,
+                        .choices = log_formats,
+                        .fallback = "common",
+                        .help = "The form of its lines. *common*: the Common Log Format of old; *combined*: the same with Referer "
+                                "and User-Agent; *json*: an object each.",
+                        FOR_NATIVE_HTTP,
+                        .option = "access-log-format",
+        },
+        {
+                        KEY("static", "index", static_index),
+                        .type = CONFIG_FILE_NAME,
+                        .fallback = "index.html",
+                        .help = "The file that stands for its folder.",
+                        FOR_STATIC_FILES,
+                        .option = "index",
+        },
+        {
+                        KEY("static", "listing", static_listing),
+                        .type = CONFIG_BOOL,
+                        .fallback = "false",
+                        .help = "List what is in a folder that has no *index*.",
+                        FOR_STATIC_FILES,
+                        .option = "listing",
+        },
+        {
+                        KEY("static", "symlinks", static_symlinks),
+                        .type = CONFIG_CHOICE,
+                        .choices = symlinks,
+                        .fallback = "beneath",
+                        .help = "Which symbolic links are followed. *beneath*: those that lead to something below *app.directory*; "
+                                "*none*: none at all.",
+                        FOR_STATIC_FILES,
+                        .option = "symlinks",
+        },
+        {
+                        KEY("static", "precompressed", static_precompressed),
+                        .type = CONFIG_BOOL,
+                        .fallback = "true",
+                        .help = "Serve _FILE_.br, _FILE_.zst or _FILE_.gz in place of _FILE_ to whoever accepts that encoding.",
+                        FOR_STATIC_FILES,
+                        .option = "no-precompressed",
+        },
+        {
+                        KEY("static", "file_cache", static_file_cache),
+                        .type = CONFIG_UINT,
+                        .min = 0,
+                        .max = 100000,
+                        .fallback = "1024",
+                        .help = "How many files a worker keeps open for the next request. 0: none.",
+                        FOR_STATIC_FILES,
+                        .option = "file-cache",
+        },
+        {
+                        KEY("static", "file_cache_valid", static_file_cache_valid_usec),
+                        .type = CONFIG_DURATION,
+                        .min = 0,
+                        .max = HOUR,
+                        .fallback = "1s",
+                        .help = "How long such a file is served without looking whether there is another one by that name now.",
+                        FOR_STATIC_FILES,
+                        .option = "file-cache-valid",
+        },
+        {
+                        KEY("static", "cache_control", static_cache_control),
+                        .type = CONFIG_FIELD_VALUE,
+                        .fallback = CONFIG_EMPTY,
+                        .help = "The Cache-Control of every file that is served, such as *max-age=60*.",
+                        FOR_STATIC_FILES,
+                        .option = "cache-control",
         },
         {
                         KEY("", "idle_exit", idle_exit_usec),
@@ -321,6 +492,10 @@ const ConfigKey config_keys[] = {
 };
 
 const size_t n_config_keys = ELEMENTSOF(config_keys);
+
+bool config_key_is_known(const ConfigKey *k, unsigned kind) {
+        return k->kinds == 0 || k->kinds & (1U << kind);
+}
 
 static size_t append_choices(char *buf, size_t size, const ConfigKey *k) {
         size_t n = 0;
@@ -346,6 +521,15 @@ const char *config_key_expected(const ConfigKey *k, char buf[static CONFIG_TEXT_
                 break;
         case CONFIG_PATH_OR_NONE:
                 strcpy(buf, "an absolute path, or \"\" for none");
+                break;
+        case CONFIG_LOG:
+                strcpy(buf, "an absolute path or \"journal\", or \"\" for none");
+                break;
+        case CONFIG_FILE_NAME:
+                strcpy(buf, "the name of a file without a slash, or \"\" for none");
+                break;
+        case CONFIG_FIELD_VALUE:
+                strcpy(buf, "what a header field may hold (printable ASCII, at most 200 characters), or \"\" for none");
                 break;
         case CONFIG_STRINGS:
                 strcpy(buf, "a list of strings, such as [ \"/usr/bin/node\", \"server.js\" ]");

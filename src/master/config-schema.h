@@ -12,6 +12,9 @@ typedef enum ConfigType {
         CONFIG_CHOICE,       /* unsigned: index of the word in `choices`, or what `numbers` has for it */
         CONFIG_PATH,         /* char *: an absolute path */
         CONFIG_PATH_OR_NONE, /* the same, or "" = NULL */
+        CONFIG_LOG,          /* char *: an absolute path or "journal", or "" = NULL */
+        CONFIG_FILE_NAME,    /* char *: without a slash, or "" = NULL */
+        CONFIG_FIELD_VALUE,  /* char *: of a header field of HTTP, or "" = NULL */
         CONFIG_STRINGS,      /* char **: strings, NULL at the end; NULL: none */
         CONFIG_VARIABLES,    /* char **: likewise, "NAME=value" */
         CONFIG_BOOL,         /* bool */
@@ -33,10 +36,20 @@ typedef struct ConfigKey {
         const unsigned *numbers;    /* NULL: the index is meant */
         const char *fallback;       /* the default, as text that the type's reader takes */
         const char *help;           /* one or two sentences, for the manual */
+        unsigned kinds;             /* bits, 1 << AppKind, of those that know it; 0: all do */
+        const char *why;            /* the others do not, for whoever sets it nevertheless */
+        const char *option;         /* of the native worker, which hands it on; NULL: none. A switch is given
+                                     * when it is not as the default has it */
 } ConfigKey;
+
+/* The default of a key that may be empty, as it stands in a file. */
+#define CONFIG_EMPTY "\"\""
 
 extern const ConfigKey config_keys[];
 extern const size_t n_config_keys;
+
+/* Whether workers of this kind know the key. */
+bool config_key_is_known(const ConfigKey *k, unsigned kind);
 
 /* Whether a number must stand in quotes: libconfig cuts a bare one to 32 bits without a word. */
 bool config_key_is_quoted(const ConfigKey *k);

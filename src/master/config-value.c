@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <libconfig.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,8 @@
 #include "basic/strv.h"
 #include "basic/text.h"
 #include "master/variable.h"
+
+#define FIELD_VALUE_MAX 200
 
 void *config_value_member(const Config *c, const ConfigKey *k) {
         return (char *) c + k->offset;
@@ -75,16 +78,55 @@ static int read_choice(const ConfigKey *k, const char *text, unsigned *ret) {
         return -EINVAL;
 }
 
-static int read_path(const char *text, char **ret) {
-        if (text[0] != '/')
-                return -EINVAL;
+/* NULL for the empty one. */
+static int set_string(const char *text, char **ret) {
+        char *copy = *text ? strdup(text) : NULL;
 
-        char *copy = strdup(text);
-        if (!copy)
+        if (*text && !copy)
                 return -ENOMEM;
         free(*ret);
         *ret = copy;
         return 0;
+}
+
+static bool is_file_name(const char *s) {
+        return !strchr(s, '/') && strlen(s) <= NAME_MAX && strcmp(s, ".") != 0 && strcmp(s, "..") != 0;
+}
+
+static bool is_field_value(const char *s) {
+        size_t n = strlen(s);
+
+        for (size_t i = 0; i < n; i++)
+                if (s[i] < 0x20 || s[i] > 0x7E)
+                        return false;
+        return n <= FIELD_VALUE_MAX && (n == 0 || (s[0] != ' ' && s[n - 1] != ' '));
+}
+
+/* Those that an empty string is a value of. */
+static int read_string(const ConfigKey *k, const char *text, char **ret) {
+        bool valid = false;
+
+        switch (k->type) {
+        case CONFIG_PATH_OR_NONE:
+                valid = !*text || *text == '/';
+                break;
+        case CONFIG_LOG:
+                valid = !*text || *text == '/' || strcmp(text, "journal") == 0;
+                break;
+        case CONFIG_FILE_NAME:
+                valid = is_file_name(text);
+                break;
+        case CONFIG_FIELD_VALUE:
+                valid = is_field_value(text);
+                break;
+        default:
+                break;
+        }
+        return valid ? set_string(text, ret) : -EINVAL;
+}
+
+static int read_path(const char *text, char **ret) {
+        return text[0] == '/' ? set_string(text, ret) : -EINVAL;
 }
 
 static int read_ranged(const ConfigKey *k, uint64_t v, uint64_t *ret) {
@@ -102,7 +144,10 @@ static int read_text(const ConfigKey *k, const char *text, void *member) {
         case CONFIG_CHOICE:
                 return read_choice(k, text, member);
         case CONFIG_PATH_OR_NONE:
-                return *text ? read_path(text, member) : 0;
+        case CONFIG_LOG:
+        case CONFIG_FILE_NAME:
+        case CONFIG_FIELD_VALUE:
+                return read_string(k, text, member);
         case CONFIG_PATH:
                 return read_path(text, member);
         case CONFIG_DURATION:
@@ -256,13 +301,12 @@ static int set_default(const ConfigKey *k, void *member) {
                 r = parse_uint64(k->fallback, &n);
                 assert(r == 0);
                 return read_number(k, (long long) n, member);
-        case CONFIG_PATH_OR_NONE:
         case CONFIG_STRINGS:
         case CONFIG_VARIABLES: /* none */
                 *(void **) member = NULL;
                 return 0;
         default:
-                return read_text(k, k->fallback, member);
+                return read_text(k, strcmp(k->fallback, CONFIG_EMPTY) == 0 ? "" : k->fallback, member);
         }
 }
 
@@ -273,10 +317,22 @@ int config_value_set_default(Config *c, const ConfigKey *k) {
         return r;
 }
 
+static bool is_string(const ConfigKey *k) {
+        switch (k->type) {
+        case CONFIG_PATH:
+        case CONFIG_PATH_OR_NONE:
+        case CONFIG_LOG:
+        case CONFIG_FILE_NAME:
+        case CONFIG_FIELD_VALUE:
+                return true;
+        default:
+                return false;
+        }
+}
+
 bool config_value_is_default(const Config *c, const ConfigKey *k) {
         static const size_t sizes[_CONFIG_TYPE_MAX] = {
                 [CONFIG_CHOICE] = sizeof(unsigned),
-                [CONFIG_PATH_OR_NONE] = sizeof(char *),
                 [CONFIG_STRINGS] = sizeof(char **),
                 [CONFIG_VARIABLES] = sizeof(char **),
                 [CONFIG_BOOL] = sizeof(bool),
@@ -285,26 +341,59 @@ bool config_value_is_default(const Config *c, const ConfigKey *k) {
                 [CONFIG_DURATION] = sizeof(uint64_t),
                 [CONFIG_SIZE] = sizeof(uint64_t),
         };
+        const void *member = config_value_member(c, k);
         uint64_t fallback = 0;
 
+        if (is_string(k)) {
+                const char *s = *(char *const *) member;
+                return strcmp(s ? s : CONFIG_EMPTY, k->fallback) == 0;
+        }
         assert(sizes[k->type] > 0);
         (void) set_default(k, &fallback);
-        return memcmp(config_value_member(c, k), &fallback, sizes[k->type]) == 0;
+        return memcmp(member, &fallback, sizes[k->type]) == 0;
+}
+
+static const char *choice_name(const ConfigKey *k, unsigned value) {
+        unsigned i = 0;
+
+        while (k->numbers && k->numbers[i] != value)
+                i++;
+        return k->choices[k->numbers ? i : value];
+}
+
+static const char *number_to_string(unsigned v, char buf[static CONFIG_VALUE_MAX]) {
+        snprintf(buf, CONFIG_VALUE_MAX, "%u", v);
+        return buf;
+}
+
+const char *config_value_to_string(const Config *c, const ConfigKey *k, char buf[static CONFIG_VALUE_MAX]) {
+        const void *member = config_value_member(c, k);
+
+        switch (k->type) {
+        case CONFIG_CHOICE:
+                return choice_name(k, *(const unsigned *) member);
+        case CONFIG_BOOL:
+                return *(const bool *) member ? "true" : "false";
+        case CONFIG_COUNT:
+                return *(const unsigned *) member == 0 ? "auto"
+                                                       : number_to_string(*(const unsigned *) member, buf);
+        case CONFIG_UINT:
+                return number_to_string(*(const unsigned *) member, buf);
+        case CONFIG_DURATION:
+                return duration_to_string(*(const uint64_t *) member, buf);
+        case CONFIG_SIZE:
+                return size_to_string(*(const uint64_t *) member, buf);
+        default:
+                assert(is_string(k));
+                return *(char *const *) member ? *(char *const *) member : "";
+        }
 }
 
 void config_value_done(Config *c, const ConfigKey *k) {
         void **member = config_value_member(c, k);
 
-        switch (k->type) {
-        case CONFIG_PATH:
-        case CONFIG_PATH_OR_NONE:
+        if (is_string(k))
                 free(*member);
-                break;
-        case CONFIG_STRINGS:
-        case CONFIG_VARIABLES:
+        else if (k->type == CONFIG_STRINGS || k->type == CONFIG_VARIABLES)
                 strv_free(*member);
-                break;
-        default:
-                break;
-        }
 }

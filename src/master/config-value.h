@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 
+#include "basic/parse.h"
 #include "master/config-schema.h"
 #include "master/config.h"
 
@@ -20,8 +21,11 @@ int config_value_read(Config *c, const ConfigKey *k, const struct config_setting
 /* Sets the default, into a member that is empty yet. Returns 0 or -ENOMEM. */
 int config_value_set_default(Config *c, const ConfigKey *k);
 
-/* Not for those keys whose default is a string. */
 bool config_value_is_default(const Config *c, const ConfigKey *k);
+
+/* The value of a key that has no parts, in the words of the file but without quotes; @buf may hold it. */
+#define CONFIG_VALUE_MAX DURATION_STRING_MAX
+const char *config_value_to_string(const Config *c, const ConfigKey *k, char buf[static CONFIG_VALUE_MAX]);
 
 /* Frees what the member owns. */
 void config_value_done(Config *c, const ConfigKey *k);

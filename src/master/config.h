@@ -18,8 +18,14 @@ typedef enum AppKind {
         APP_STATIC,  /* the native HTTP worker serving a folder */
         APP_PROGRAM, /* any program that takes its sockets by LISTEN_FDS */
         APP_NODE,    /* a Node.js app: the master plays the primary of its cluster */
+        APP_MODULE,  /* the native HTTP worker with handlers from a shared object */
         _APP_KIND_MAX,
 } AppKind;
+
+/* Whether the worker is muster's own, which counts, reports and reacts on the board. */
+static inline bool app_kind_is_native(unsigned kind) {
+        return kind == APP_STATIC || kind == APP_MODULE;
+}
 
 /* A socket that the master binds itself when systemd passed none. */
 typedef struct ListenConfig {
@@ -39,7 +45,8 @@ typedef struct Config {
         ConfigPlace *places; /* of the keys of the schema, in their order */
 
         unsigned app_kind;          /* AppKind */
-        char *app_directory;        /* static: what is served; program, node: where it runs */
+        char *app_directory;        /* static: what is served; any other: where it runs */
+        char *app_module;           /* module: its shared object; else NULL */
         char **app_command;         /* program, node: at least one word, NULL at the end; else NULL */
         char **app_environment;     /* "NAME=value", in the order of the file, NULL at the end; NULL: none */
         char *app_environment_file; /* NULL: none */
@@ -62,6 +69,7 @@ typedef struct Config {
         unsigned workers_spare;
         bool workers_retire_on_uncaught;
         bool workers_proxy_protocol;
+        unsigned workers_threads; /* module: for what it hands off */
 
         unsigned restart_limit; /* 0: none */
         uint64_t restart_window_usec;
@@ -73,6 +81,19 @@ typedef struct Config {
         uint64_t http_send_timeout_usec;
         uint64_t http_max_request_head_bytes;
         unsigned http_max_connections;
+        uint64_t http_max_body_bytes;
+        uint64_t http_body_timeout_usec;
+        uint64_t http_answer_timeout_usec; /* 0: none */
+        char *http_access_log;             /* a path or "journal"; NULL: none */
+        unsigned http_access_log_format; /* these choices concern the worker alone, which is told the word */
+
+        char *static_index; /* NULL: none */
+        bool static_listing;
+        unsigned static_symlinks;
+        bool static_precompressed;
+        unsigned static_file_cache; /* 0: none */
+        uint64_t static_file_cache_valid_usec;
+        char *static_cache_control; /* NULL: none */
 
         uint64_t idle_exit_usec; /* 0: never */
 

@@ -168,7 +168,7 @@ static void look_at_clients(Manager *m, uint64_t now_usec) {
         list_foreach (node, &m->workers)
                 accepted += atomic_load_explicit(
                                 &list_entry(node, Worker, node)->cell->accepted, memory_order_relaxed);
-        if (n == 0 && m->config->app_kind != APP_STATIC) {
+        if (n == 0 && !app_kind_is_native(m->config->app_kind)) {
                 int r = ask_kernel(m, now_usec);
                 if (r < 0)
                         warn_of_count(m, r);

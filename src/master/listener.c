@@ -241,7 +241,7 @@ int listeners_open(Listeners *l, const Config *config, char **ret_error) {
         int r;
 
         *l = (Listeners){ .n = 0 };
-        r = open_from_systemd(l, config->app_kind != APP_STATIC, ret_error);
+        r = open_from_systemd(l, !app_kind_is_native(config->app_kind), ret_error);
         l->from_systemd = l->n > 0;
         if (r == 0 && !l->from_systemd)
                 r = open_from_config(l, config, ret_error);

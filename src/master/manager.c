@@ -699,7 +699,7 @@ int manager_run(Manager *m) {
         manager_add_extras(m);
         /* One worker before everything else, and the CPUs for it alone: a client is waiting. */
         first = manager_start_worker(m, 1, m->config, m->generation, &m->slots[0]->current);
-        if (first >= 0 && m->config->app_kind == APP_STATIC)
+        if (first >= 0 && app_kind_is_native(m->config->app_kind))
                 board_bell_wait(&m->board, FIRST_WORKER_MSEC);
         manager_settle_cgroups(m); /* before that worker is watched, its memory too */
         r = manager_open_loop(m);

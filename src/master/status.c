@@ -77,7 +77,7 @@ static void add_running(const Manager *m, Line *l) {
         unsigned failing = count_failing(m);
 
         add(l, "%u/%u workers ready, ", status_count_ready(m), m->n_wanted);
-        if (m->config->app_kind == APP_STATIC)
+        if (app_kind_is_native(m->config->app_kind))
                 add(l, "%" PRIu64 " connections, ", status_count_connections(m));
         add(l, "generation %" PRIu64, m->generation);
         if (failing > 0)
@@ -96,7 +96,7 @@ void status_format_stopping(const Manager *m, char buf[static STATUS_MAX]) {
         Line l = { .buf = buf };
 
         add(&l, "Stopping: %u workers finish", status_count_workers(m));
-        if (m->config->app_kind == APP_STATIC)
+        if (app_kind_is_native(m->config->app_kind))
                 add(&l, " %" PRIu64 " connections", status_count_connections(m));
 }
 
@@ -163,7 +163,7 @@ static void write_number(FILE *f, const char *name, bool known, uint64_t value) 
 
 /* Native workers count for themselves; what a Node app is passed is counted here. */
 static void write_counts(const Worker *w, FILE *f) {
-        bool native = w->kind == APP_STATIC, node = w->cluster;
+        bool native = app_kind_is_native(w->kind), node = w->cluster;
         uint64_t lag = node ? cluster_worker_get_lag_usec(w->cluster) : 0;
 
         write_number(f, "connections", native, connections_of(w));
@@ -233,8 +233,8 @@ static void write_head(const Manager *m, uint64_t now_usec, FILE *f) {
         write_text(f, "failure", m->failure);
         fprintf(f, ",\"workers\":{\"wanted\":%u,\"ready\":%u,\"failing\":%u}", m->n_wanted,
                         status_count_ready(m), count_failing(m));
-        write_number(f, "connections", m->config->app_kind == APP_STATIC, status_count_connections(m));
-        write_number(f, "requests", m->config->app_kind == APP_STATIC, requests);
+        write_number(f, "connections", app_kind_is_native(m->config->app_kind), status_count_connections(m));
+        write_number(f, "requests", app_kind_is_native(m->config->app_kind), requests);
         write_number(f, "passed", m->config->app_kind == APP_NODE,
                         cluster_count_accepted(m->environment.cluster));
 }

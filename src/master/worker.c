@@ -237,7 +237,7 @@ static size_t fill_stdio(const Worker *w, int error_fd, muster_stdio *stdio) {
         stdio[n++].kind = MUSTER_STDIO_INHERIT;
         for (size_t i = 0; i < e->listeners->n && w->kind != APP_NODE; i++)
                 stdio[n++] = (muster_stdio){ MUSTER_STDIO_FD, e->listeners->items[i].fd };
-        if (w->kind == APP_STATIC) {
+        if (app_kind_is_native(w->kind)) {
                 stdio[n++] = (muster_stdio){ MUSTER_STDIO_FD, e->board->fd };
                 stdio[n++] = (muster_stdio){ MUSTER_STDIO_FD, e->board->bell_fd };
         } else
@@ -273,7 +273,7 @@ static int spawn(Worker *w, const Command *command) {
         stdio = calloc(3 + w->environment->listeners->n + 3, sizeof(*stdio));
         if (!stdio)
                 return -ENOMEM;
-        if (w->kind != APP_STATIC) {
+        if (!app_kind_is_native(w->kind)) {
                 if (pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK) < 0)
                         return -errno;
                 w->error_fd = pipe_fds[0];
@@ -326,7 +326,7 @@ static void worker_init(Worker *w, const Config *config) {
         w->start_timeout_usec = config->workers_start_timeout_usec;
         w->stop_timeout_usec = config->workers_stop_timeout_usec;
         w->start_grace_usec = may_be_silent ? config->workers_start_grace_usec : USEC_INFINITY;
-        w->stop_signal = config->app_kind == APP_STATIC ? SIGTERM : config->workers_stop_signal;
+        w->stop_signal = app_kind_is_native(config->app_kind) ? SIGTERM : config->workers_stop_signal;
         w->wait_ready = config->workers_wait_ready;
         w->is_shell = config->app_kind == APP_PROGRAM && shell_is_name(config->app_command[0]);
         w->watchdog_usec = config->workers_watchdog_usec;
@@ -534,6 +534,7 @@ void worker_kill(Worker *w, WorkerKill why) {
 static bool may_have_clients(Worker *w) {
         switch (w->kind) {
         case APP_STATIC:
+        case APP_MODULE:
                 return !board_cell_dismiss(w->cell);
         case APP_NODE:
                 return cluster_worker_has_shared(w->cluster);

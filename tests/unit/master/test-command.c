@@ -68,17 +68,32 @@ static void test_arguments(void **state) {
         static const char *const expected[] = {
                 NULL,
                 "--directory=/srv/my site",
+                "--whoami",
+                "--proxy-protocol",
                 "--idle-timeout=1min30s",
                 "--request-timeout=5s",
                 "--send-timeout=250ms",
                 "--max-request-head=8K",
                 "--max-connections=12",
-                "--whoami",
+                "--body-timeout=1s",
+                "--access-log=journal",
+                "--access-log-format=json",
+                "--index=",
+                "--listing",
+                "--symlinks=none",
+                "--no-precompressed",
+                "--file-cache=7",
+                "--file-cache-valid=2s",
+                "--cache-control=max-age=60",
         };
         _cleanup_(config_freep) Config *config = load(
                         "app: { directory = \"/srv/my site\"; whoami = true; };\n"
                         "http: { idle_timeout = \"90s\"; request_timeout = \"5s\"; send_timeout = \"250ms\";\n"
-                        "        max_request_head = 8192; max_connections = 12; };\n");
+                        "        max_request_head = 8192; max_connections = 12; body_timeout = \"1s\";\n"
+                        "        access_log = \"journal\"; access_log_format = \"json\"; };\n"
+                        "static: { index = \"\"; listing = true; symlinks = \"none\"; precompressed = false;\n"
+                        "          file_cache = 7; file_cache_valid = \"2s\"; cache_control = \"max-age=60\"; };\n"
+                        "workers: { proxy_protocol = true; };");
         _cleanup_(command_freep) Command *c = NULL;
 
         unsetenv("MUSTER_LIBEXECDIR");
@@ -90,6 +105,29 @@ static void test_arguments(void **state) {
         assert_null(c->argv[ELEMENTSOF(expected)]);
 }
 
+/* A module's settings, and none that concern files; it has the board, as every native worker. */
+static void test_module(void **state) {
+        static const char *const expected[] = { "--module=/proc/self/exe", "--directory=/srv", "--threads=2",
+                "--idle-timeout=1min", "--request-timeout=10s", "--send-timeout=30s",
+                "--max-request-head=16K", "--max-connections=10000", "--max-body=2K", "--body-timeout=30s",
+                "--answer-timeout=0", "--access-log-format=common", "--max-requests=5" };
+        CommandIdentity who = identity;
+        _cleanup_(config_freep) Config *config = load(
+                        "app: { kind = \"module\"; module = \"/proc/self/exe\"; directory = \"/srv\";\n"
+                        "       environment = { A = \"%{worker}\"; }; };\n"
+                        "workers: { threads = 2; }; http: { max_body = 2048; answer_timeout = \"0\"; };");
+        _cleanup_(command_freep) Command *c = NULL;
+
+        who.max_requests = 5;
+        c = make_as(config, &who);
+        assert_string_equal(c->program, LIBEXECDIR "/muster-worker");
+        for (size_t i = 0; i < ELEMENTSOF(expected); i++)
+                assert_string_equal(c->argv[i + 1], expected[i]);
+        assert_null(c->argv[ELEMENTSOF(expected) + 1]);
+        assert_string_equal(variable(c, "A"), "3");
+        assert_string_equal(variable(c, BOARD_ENV_FD), "5");
+}
+
 /* What is off by default is not passed. */
 static void test_defaults(void **state) {
         _cleanup_(config_freep) Config *config = load("");
@@ -98,8 +136,11 @@ static void test_defaults(void **state) {
         setenv("MUSTER_LIBEXECDIR", "/elsewhere", 1);
         c = make(config);
         assert_string_equal(c->program, "/elsewhere/muster-worker");
-        for (char **a = c->argv; *a; a++)
+        for (char **a = c->argv; *a; a++) {
                 assert_string_not_equal(*a, "--whoami");
+                assert_string_not_equal(*a, "--no-precompressed");
+                assert_string_not_equal(*a, "--access-log=");
+        }
         unsetenv("MUSTER_LIBEXECDIR");
 }
 
@@ -292,6 +333,7 @@ static void test_half_built(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_arguments),
+                cmocka_unit_test(test_module),
                 cmocka_unit_test(test_defaults),
                 cmocka_unit_test(test_environment),
                 cmocka_unit_test(test_program),

@@ -102,6 +102,20 @@ static void test_defaults(void **state) {
         assert_int_equal(c->http_send_timeout_usec, 30 * USEC_PER_SEC);
         assert_int_equal(c->http_max_request_head_bytes, 16384);
         assert_int_equal(c->http_max_connections, 10000);
+        assert_int_equal(c->http_max_body_bytes, 1024 * 1024);
+        assert_int_equal(c->http_body_timeout_usec, 30 * USEC_PER_SEC);
+        assert_int_equal(c->http_answer_timeout_usec, 60 * USEC_PER_SEC);
+        assert_null(c->http_access_log);
+        assert_int_equal(c->http_access_log_format, 0);
+        assert_null(c->app_module);
+        assert_int_equal(c->workers_threads, 4);
+        assert_string_equal(c->static_index, "index.html");
+        assert_false(c->static_listing);
+        assert_int_equal(c->static_symlinks, 0);
+        assert_true(c->static_precompressed);
+        assert_int_equal(c->static_file_cache, 1024);
+        assert_int_equal(c->static_file_cache_valid_usec, USEC_PER_SEC);
+        assert_null(c->static_cache_control);
         assert_int_equal(c->n_listen, 0);
 }
 
@@ -183,6 +197,114 @@ static void test_node(void **state) {
         assert_int_equal(c->workers_stop_signal, SIGUSR2);
 }
 
+/* Where the native worker's logs go, and what its files are served with. */
+static void test_native(void **state) {
+        _cleanup_(config_freep) Config *c = load_valid(
+                        "workers: { proxy_protocol = true; };\n"
+                        "http: { body_timeout = \"5s\"; access_log = \"/var/log/muster/web.log\"; access_log_format = \"json\"; };\n"
+                        "static: { index = \"default.htm\"; listing = true; symlinks = \"none\"; precompressed = false;\n"
+                        "          file_cache = 0; file_cache_valid = \"0\"; cache_control = \"public, max-age=60\"; };");
+
+        assert_true(c->workers_proxy_protocol);
+        assert_int_equal(c->http_body_timeout_usec, 5 * USEC_PER_SEC);
+        assert_string_equal(c->http_access_log, "/var/log/muster/web.log");
+        assert_int_equal(c->http_access_log_format, 2);
+        assert_string_equal(c->static_index, "default.htm");
+        assert_true(c->static_listing);
+        assert_int_equal(c->static_symlinks, 1);
+        assert_false(c->static_precompressed);
+        assert_int_equal(c->static_file_cache, 0);
+        assert_int_equal(c->static_file_cache_valid_usec, 0);
+        assert_string_equal(c->static_cache_control, "public, max-age=60");
+
+        c = config_free(c);
+        c = load_valid("http: { access_log = \"journal\"; }; static: { index = \"\"; };");
+        assert_string_equal(c->http_access_log, "journal");
+        assert_null(c->static_index);
+}
+
+static void write_module(const char *path) {
+        write_file(path, "\177ELF and what the worker alone can judge");
+}
+
+/* A module's keys; it runs in / unless that is set. */
+static void test_module(void **state) {
+        char module[80], text[512];
+
+        snprintf(module, sizeof(module), "%s/app.so", dir);
+        write_module(module);
+        snprintf(text, sizeof(text),
+                        "app: { kind = \"module\"; module = \"%s\"; environment = { A = 1; }; };\n"
+                        "workers: { threads = 64; proxy_protocol = true; max_requests = 9; balance = \"inherit\"; };\n"
+                        "http: { max_body = \"1G\"; answer_timeout = \"0\"; max_connections = 5; };",
+                        module);
+        _cleanup_(config_freep) Config *c = load_valid(text);
+        assert_int_equal(c->app_kind, APP_MODULE);
+        assert_string_equal(c->app_module, module);
+        assert_string_equal(c->app_directory, "/");
+        assert_int_equal(c->workers_threads, 64);
+        assert_int_equal(c->http_max_body_bytes, 1024 * 1024 * 1024);
+        assert_int_equal(c->http_answer_timeout_usec, 0);
+        unlink(module);
+}
+
+/* A module that cannot be one is refused before a worker is started for it. */
+static void test_bad_module(void **state) {
+        char module[80], text[256], expected[256];
+
+        refuse("app: { kind = \"module\"; };",
+                        ": app.module: found nothing, expected the path of a shared object, such as \"/usr/local/lib/app.so\"");
+        refuse("app: { kind = \"module\"; module = \"app.so\"; };",
+                        ":1: app.module: found \"app.so\", expected an absolute path, or \"\" for none");
+        snprintf(module, sizeof(module), "%s/app.so", dir);
+        snprintf(text, sizeof(text), "app: {\n kind = \"module\";\n module = \"%s\"; };", module);
+        snprintf(expected, sizeof(expected), ":3: app.module: cannot open %s: No such file or directory",
+                        module);
+        refuse(text, expected);
+        snprintf(expected, sizeof(expected),
+                        ":3: app.module: found %s, which is no ELF file, expected a shared object", module);
+        write_file(module, "int main;");
+        refuse(text, expected);
+        write_file(module, "");
+        refuse(text, expected);
+        unlink(module);
+        assert_int_equal(mkdir(module, 0700), 0);
+        refuse(text, expected);
+        rmdir(module);
+        assert_int_equal(mkfifo(module, 0600), 0);
+        refuse(text, expected);
+        unlink(module);
+}
+
+/* Names, values of fields and logs that no worker could use. */
+static void test_strings(void **state) {
+        static const char name[] = "expected the name of a file without a slash, or \"\" for none",
+                          field[] = "expected what a header field may hold (printable ASCII, at most 200 "
+                                    "characters), or \"\" for none",
+                          log[] = "expected an absolute path or \"journal\", or \"\" for none";
+        static const struct {
+                const char *key, *value, *found, *expected;
+        } cases[] = {
+                { "static: { index", "a/b", "a/b", name },
+                { "static: { index", "..", "..", name },
+                { "static: { cache_control", "a\\nSet-Cookie: x", "a?Set-Cookie: x", field },
+                { "static: { cache_control", " a", " a", field },
+                { "static: { cache_control", "caf\\xC3\\xA9", "caf\303\251", field },
+                { "http: { access_log", "access.log", "access.log", log },
+                { "http: { access_log", "Journal", "Journal", log },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                char text[256], expected[512];
+                size_t n = strcspn(cases[i].key, ":");
+
+                snprintf(text, sizeof(text), "%s = \"%s\"; };", cases[i].key, cases[i].value);
+                snprintf(expected, sizeof(expected), ":1: %.*s.%s: found \"%s\", %s", (int) n, cases[i].key,
+                                cases[i].key + n + 4, cases[i].found, cases[i].expected);
+                refuse(text, expected);
+        }
+}
+
 #define PROGRAM "app: { kind = \"program\"; command = [ \"x\" ]; };\n"
 #define NODE    "app: { kind = \"node\"; command = [ \"x\" ]; };\n"
 
@@ -207,18 +329,18 @@ static void test_command(void **state) {
 static void test_kinds(void **state) {
         refuse(PROGRAM "workers: { spare = 1; };",
                         ":2: workers.spare: found it with app.kind = \"program\", expected it with \"node\" only: "
-                        "a program that holds the socket accepts as soon as it runs");
+                        "whoever holds the socket accepts as soon as it runs");
         refuse(PROGRAM "workers: { retire_on_uncaught = true; };",
                         ":2: workers.retire_on_uncaught: found it with app.kind = \"program\", expected it with \"node\" only: "
                         "it is done in JavaScript");
         refuse(PROGRAM "workers: { proxy_protocol = true; };",
-                        ":2: workers.proxy_protocol: found it with app.kind = \"program\", expected it with \"node\" only: "
-                        "the header can be taken only from connections that the master passes on");
+                        ":2: workers.proxy_protocol: found it with app.kind = \"program\", expected it with \"static\" or "
+                        "\"node\" or \"module\" only: a program takes its connections as they come, with the header");
         refuse(PROGRAM "workers: { max_requests = 5; };",
-                        ":2: workers.max_requests: found it with app.kind = \"program\", expected it with \"static\" only: "
+                        ":2: workers.max_requests: found it with app.kind = \"program\", expected it with \"static\" or \"module\" only: "
                         "only a native worker counts its requests");
         refuse(NODE "http: { max_connections = 5; };",
-                        ":2: http.max_connections: found it with app.kind = \"node\", expected it with \"static\" only: "
+                        ":2: http.max_connections: found it with app.kind = \"node\", expected it with \"static\" or \"module\" only: "
                         "a program looks after its connections itself");
         refuse(NODE "workers: { start_grace = \"5s\"; };",
                         ":2: workers.start_grace: found it with app.kind = \"node\", expected it with \"program\" only: "
@@ -228,6 +350,17 @@ static void test_kinds(void **state) {
                         "a native worker knows SIGTERM");
         config_free(load_valid(PROGRAM
                         "workers: { spare = 0; max_requests = 0; }; http: { idle_timeout = \"1min\"; };"));
+        refuse("workers: { threads = 8; };",
+                        ":1: workers.threads: found it with app.kind = \"static\", expected it with \"module\" only: "
+                        "nothing else hands work off");
+        refuse("app: { module = \"/x.so\"; };",
+                        ":1: app.module: found it with app.kind = \"static\", expected it with \"module\" only: "
+                        "nothing else loads one");
+        refuse(NODE "static: { index = \"\"; };",
+                        ":2: static.index: found it with app.kind = \"node\", expected it with \"static\" only: "
+                        "only the native worker that serves a folder has files");
+        config_free(load_valid(NODE "static: { index = \"index.html\"; cache_control = \"\"; };"));
+        config_free(load_valid("workers: { proxy_protocol = true; balance = \"inherit\"; };"));
         config_free(load_valid(PROGRAM "idle_exit = \"5s\";"));
         config_free(load_valid(NODE "idle_exit = \"5s\";"));
 }
@@ -328,11 +461,11 @@ static void test_node_start(void **state) {
 /* A value of the wrong type is refused for every type of key, and what was found is said. */
 static void test_wrong_types(void **state) {
         refuse("app: {\n kind = 1;\n};\n",
-                        ":2: app.kind: found 1, expected \"static\" or \"program\" or \"node\"");
+                        ":2: app.kind: found 1, expected \"static\" or \"program\" or \"node\" or \"module\"");
         refuse("app: { kind = \"Static\"; };",
-                        ":1: app.kind: found \"Static\", expected \"static\" or \"program\" or \"node\"");
+                        ":1: app.kind: found \"Static\", expected \"static\" or \"program\" or \"node\" or \"module\"");
         refuse("app: { kind = \"\"; };",
-                        ":1: app.kind: found \"\", expected \"static\" or \"program\" or \"node\"");
+                        ":1: app.kind: found \"\", expected \"static\" or \"program\" or \"node\" or \"module\"");
         refuse("app: { directory = true; };", ":1: app.directory: found true, expected an absolute path");
         refuse("app: { directory = \"srv\"; };",
                         ":1: app.directory: found \"srv\", expected an absolute path");
@@ -418,6 +551,20 @@ static void test_cut_numbers(void **state) {
         config_free(load_valid("workers: { max_memory = \"4294967296\"; };"));
 }
 
+static void append_kind_that_knows(const ConfigKey *k, char text[static TEXT_MAX]) {
+        static const char *const kinds[] = {
+                [APP_STATIC] = "",
+                [APP_PROGRAM] = "app: { kind = \"program\"; command = [ \"x\" ]; };",
+                [APP_NODE] = "app: { kind = \"node\"; command = [ \"x\" ]; };",
+                [APP_MODULE] = "app: { kind = \"module\"; module = \"/proc/self/exe\"; };",
+        };
+        unsigned kind = APP_STATIC;
+
+        while (!config_key_is_known(k, kind))
+                kind++;
+        strcat(text, kinds[kind]);
+}
+
 /* What the table calls least, most and default is itself taken. */
 static void test_limits_are_taken(void **state) {
         for (const ConfigKey *k = config_keys; k < config_keys + n_config_keys; k++) {
@@ -431,10 +578,8 @@ static void test_limits_are_taken(void **state) {
                                 snprintf(what, sizeof(what), config_key_is_quoted(k) ? "\"%llu\"" : "%llu",
                                                 (unsigned long long) values[i]);
                         setting_text(k, what, text);
-                        if (k->offset == offsetof(Config, workers_spare))
-                                strcat(text, "app: { kind = \"node\"; command = [ \"x\" ]; };");
-                        if (k->offset == offsetof(Config, workers_start_grace_usec))
-                                strcat(text, "app: { kind = \"program\"; command = [ \"x\" ]; };");
+                        if (strcmp(k->group, "app") != 0)
+                                append_kind_that_knows(k, text);
                         if (strncmp(k->name, "backoff", 7) == 0)
                                 snprintf(text, sizeof(text),
                                                 "restart: { backoff_min = \"%s\"; backoff_max = \"%s\"; };",
@@ -442,8 +587,8 @@ static void test_limits_are_taken(void **state) {
                                                 values[i] == k->min ? "1ms" : "1h");
                         config_free(load_valid(text));
                 }
-                if (k->type == CONFIG_UINT || k->type == CONFIG_BOOL || k->type == CONFIG_PATH_OR_NONE ||
-                                k->type == CONFIG_STRINGS || k->type == CONFIG_VARIABLES)
+                if (k->type == CONFIG_UINT || k->type == CONFIG_BOOL || k->type == CONFIG_STRINGS ||
+                                k->type == CONFIG_VARIABLES || strcmp(k->fallback, CONFIG_EMPTY) == 0)
                         snprintf(what, sizeof(what), "%s", k->fallback);
                 else
                         snprintf(what, sizeof(what), "\"%s\"", k->fallback);
@@ -455,13 +600,13 @@ static void test_limits_are_taken(void **state) {
 /* An unknown key is refused, and the known ones are named. */
 static void test_unknown(void **state) {
         refuse("application: { };",
-                        ":1: application: found an unknown name, expected one of: app, workers, restart, http, idle_exit, listen");
+                        ":1: application: found an unknown name, expected one of: app, workers, restart, http, static, idle_exit, listen");
         refuse("kind = \"static\";",
-                        ":1: kind: found an unknown name, expected one of: app, workers, restart, http, idle_exit, listen");
+                        ":1: kind: found an unknown name, expected one of: app, workers, restart, http, static, idle_exit, listen");
         refuse("app: {\n  directory = \"/srv\";\n  dirctory = \"/srv\";\n};",
-                        ":3: app.dirctory: found an unknown key, expected one of: kind, command, directory, environment, environment_file, whoami");
+                        ":3: app.dirctory: found an unknown key, expected one of: kind, command, module, directory, environment, environment_file, whoami");
         refuse("workers: { directory = \"/srv\"; };",
-                        ":1: workers.directory: found an unknown key, expected one of: count, start_timeout, stop_timeout, soak, watchdog, max_memory, max_requests, max_age, jitter, balance, wait_ready, start_grace, stop_signal, spare, retire_on_uncaught, proxy_protocol");
+                        ":1: workers.directory: found an unknown key, expected one of: count, start_timeout, stop_timeout, soak, watchdog, max_memory, max_requests, max_age, jitter, balance, wait_ready, start_grace, stop_signal, spare, retire_on_uncaught, proxy_protocol, threads");
         refuse("listen: ( { address = \"8080\"; port = 1; } );",
                         ":1: listen.port: found an unknown key, expected one of: address, name");
 }
@@ -554,7 +699,7 @@ static void test_error_is_one_line(void **state) {
         char text[2048], value[1024];
 
         refuse("app: { kind = \"a\\nREADY=1\\x1b\"; };",
-                        ":1: app.kind: found \"a?READY=1?\", expected \"static\" or \"program\" or \"node\"");
+                        ":1: app.kind: found \"a?READY=1?\", expected \"static\" or \"program\" or \"node\" or \"module\"");
 
         memset(value, 'x', sizeof(value) - 1);
         value[sizeof(value) - 1] = '\0';
@@ -563,7 +708,7 @@ static void test_error_is_one_line(void **state) {
         Config *c = NULL;
         _cleanup_free_ char *error = NULL;
         assert_int_equal(config_load(file, &c, &error), CONFIG_INVALID);
-        assert_non_null(strstr(error, "…\", expected \"static\" or \"program\" or \"node\""));
+        assert_non_null(strstr(error, "…\", expected \"static\" or \"program\" or \"node\" or \"module\""));
         assert_true(strlen(error) < 512);
 }
 
@@ -664,6 +809,7 @@ static void test_print_round_trip(void **state) {
                 PROGRAM "workers: { stop_signal = \"SIGUSR1\"; wait_ready = true; start_grace = \"0\"; };",
                 "app: { kind = \"program\"; command = ( \"a \\\"b\\\" \\\\\", \"\", \"\\n\" ); environment = { A = 0x10; B = \"\\\"\"; }; };",
                 "app: { kind = \"node\"; command = [ \"x\" ]; }; workers: { balance = \"least-lag\"; spare = 3; };",
+                "http: { access_log = \"/a \\\"b\\\"\"; access_log_format = \"combined\"; }; static: { index = \"\"; symlinks = \"none\"; };",
         };
 
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
@@ -684,6 +830,9 @@ static void test_print_round_trip(void **state) {
                 for (const ConfigKey *k = config_keys; k < config_keys + n_config_keys; k++) {
                         static const size_t sizes[] = { [CONFIG_CHOICE] = sizeof(unsigned),
                                 [CONFIG_PATH_OR_NONE] = 0,
+                                [CONFIG_LOG] = 0,
+                                [CONFIG_FILE_NAME] = 0,
+                                [CONFIG_FIELD_VALUE] = 0,
                                 [CONFIG_STRINGS] = 0,
                                 [CONFIG_VARIABLES] = 0,
                                 [CONFIG_BOOL] = sizeof(bool),
@@ -722,6 +871,10 @@ int main(void) {
                 cmocka_unit_test(test_values),
                 cmocka_unit_test(test_program),
                 cmocka_unit_test(test_node),
+                cmocka_unit_test(test_native),
+                cmocka_unit_test(test_module),
+                cmocka_unit_test(test_bad_module),
+                cmocka_unit_test(test_strings),
                 cmocka_unit_test(test_command),
                 cmocka_unit_test(test_kinds),
                 cmocka_unit_test(test_balance),
