@@ -9,12 +9,43 @@
 
 #include "http/server.h"
 
+/* In the order of their words in muster.conf(5). */
+typedef enum OptionsSymlinks {
+        OPTIONS_SYMLINKS_BENEATH, /* those that stay below the directory */
+        OPTIONS_SYMLINKS_NONE,
+} OptionsSymlinks;
+
+typedef enum OptionsLogFormat {
+        OPTIONS_LOG_COMMON,
+        OPTIONS_LOG_COMBINED,
+        OPTIONS_LOG_JSON,
+} OptionsLogFormat;
+
+/* Strings are NULL for "none". */
 typedef struct Options {
-        const char *directory;
-        bool whoami; /* answer /whoami */
+        const char *directory; /* that is served; with a module: where to run, NULL: wherever it is */
+        bool whoami;           /* answer /whoami */
         unsigned max_connections;
         uint64_t max_requests; /* after which it asks to be replaced; 0: never */
+        bool proxy_protocol;
         ServerSettings server;
+
+        const char *module; /* NULL: files are served */
+        unsigned threads;
+        uint64_t max_body_bytes;
+        uint64_t body_timeout_usec;
+        uint64_t answer_timeout_usec; /* 0: none */
+
+        const char *access_log; /* "journal" or a path */
+        OptionsLogFormat access_log_format;
+
+        const char *index;
+        bool listing;
+        OptionsSymlinks symlinks;
+        bool precompressed;
+        unsigned file_cache; /* open files; 0: none */
+        uint64_t file_cache_valid_usec;
+        const char *cache_control;
 } Options;
 
 /* Outcomes of options_parse(). */
