@@ -105,7 +105,7 @@ def test_open_request_is_finished(ready):
 @pytest.mark.parametrize(
     "text, reason",
     [
-        ("app: { kind = 1; };", ':1: app.kind: found 1, expected "static" or "program" or "node"'),
+        ("app: { kind = 1; };", ':1: app.kind: found 1, expected "static" or "program" or "node" or "module"'),
         ("nonsense", ":1: nonsense: found a syntax error, expected KEY = VALUE; or GROUP: { … };"),
         (None, ": cannot open: No such file or directory"),
     ],
