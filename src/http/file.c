@@ -13,7 +13,6 @@
 
 #include "basic/fd.h"
 #include "basic/macro.h"
-#include "http/date.h"
 
 /* O_NONBLOCK: opening a FIFO would wait for a writer. O_NOCTTY: a terminal below the root must not become
  * ours. */
@@ -22,14 +21,15 @@
 /* openat2 answers EAGAIN when a rename elsewhere makes it unsure about ".." in a link. */
 #define FILE_OPEN_TRIES 4
 
-static int open_with_openat2(int root, const char *path) {
+static int open_with_openat2(const FileRoot *root, const char *path) {
         const struct open_how how = {
                 .flags = FILE_OPEN_FLAGS,
-                .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
+                .resolve = RESOLVE_BENEATH |
+                           (root->links == FILE_LINKS_NONE ? RESOLVE_NO_SYMLINKS : RESOLVE_NO_MAGICLINKS),
         };
 
         for (int i = 0; i < FILE_OPEN_TRIES; i++) {
-                long fd = syscall(SYS_openat2, root, *path ? path : ".", &how, sizeof(how));
+                long fd = syscall(SYS_openat2, root->fd, *path ? path : ".", &how, sizeof(how));
                 if (fd >= 0)
                         return (int) fd;
                 if (errno != EAGAIN)
@@ -93,7 +93,7 @@ int file_open_beneath(FileRoot *root, const char *path, int *ret_fd) {
         int fd = -ENOSYS;
 
         if (root->resolver != FILE_RESOLVER_WALK)
-                fd = open_with_openat2(root->fd, path);
+                fd = open_with_openat2(root, path);
 
         /* EPERM is how some filters (those of older container managers) say ENOSYS. If the file itself is
          * what is not permitted, the walk meets the same. */
@@ -127,62 +127,4 @@ void file_etag(const struct stat *st, char ret[static FILE_ETAG_MAX]) {
         }
         *p++ = '"';
         *p = '\0';
-}
-
-/* entity-tag of RFC 9110, section 8.8.3, at *s; moves *s behind it. The opaque part with its quotes in @ret.
- */
-static bool next_tag(const char *buf, HttpSlice *list, HttpSlice *ret) {
-        const char *p = buf + list->offset, *end = p + list->length, *open;
-
-        while (p < end && (*p == ' ' || *p == '\t' || *p == ','))
-                p++;
-        if (end - p >= 2 && p[0] == 'W' && p[1] == '/')
-                p += 2;
-        if (p == end || *p != '"')
-                return false;
-        open = p++;
-        while (p < end && *p != '"')
-                p++;
-        if (p == end)
-                return false;
-        p++;
-        *ret = (HttpSlice){ (uint32_t) (open - buf), (uint32_t) (p - open) };
-        *list = (HttpSlice){ (uint32_t) (p - buf), (uint32_t) (end - p) };
-        return true;
-}
-
-/* Commas may stand inside of a tag, so this is not the plain list of section 5.6.1. The comparison is the
- * weak one. */
-static bool list_has_tag(const char *buf, HttpSlice list, const char *etag) {
-        HttpSlice tag;
-
-        if (list.length == 1 && buf[list.offset] == '*')
-                return true;
-        while (next_tag(buf, &list, &tag))
-                if (tag.length == strlen(etag) && memcmp(buf + tag.offset, etag, tag.length) == 0)
-                        return true;
-        return false;
-}
-
-bool file_not_modified(
-                const HttpRequest *request, const char *buf, const char *etag, int64_t mtime, int64_t now) {
-        bool asked = false;
-        HttpSlice value;
-        int64_t since;
-        unsigned i;
-
-        for (i = 0; parser_next_field(request, buf, "if-none-match", &i, &value);) {
-                asked = true;
-                if (list_has_tag(buf, value, etag))
-                        return true;
-        }
-        if (asked)
-                return false;
-
-        /* A date that cannot be read, or one of several, is no condition (section 13.1.3). */
-        i = 0;
-        if (!parser_next_field(request, buf, "if-modified-since", &i, &value) ||
-                        date_parse(buf + value.offset, value.length, now, &since) < 0)
-                return false;
-        return !parser_next_field(request, buf, "if-modified-since", &i, &value) && mtime <= since;
 }

@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Files below one directory, and the conditions under which a client wants them. */
+/* Files below one directory. */
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/stat.h>
 
-#include "http/parser.h"
+/* Which symbolic links are followed: those that stay beneath the root, or none. */
+typedef enum FileLinks {
+        FILE_LINKS_BENEATH,
+        FILE_LINKS_NONE,
+} FileLinks;
 
-/* How a path is kept beneath the root. openat2(2) resolves it in the kernel: symbolic links are followed as
- * long as they stay beneath. The walk opens one component after the other and follows no link at all; it is
- * for where a seccomp filter has taken openat2 away (RestrictSUIDSGID=, and so DynamicUser=, does that). */
+/* How a path is kept beneath the root. openat2(2) resolves it in the kernel, with links as wanted. The walk
+ * opens one component after the other and follows no link at all; it is for where a seccomp filter has taken
+ * openat2 away (RestrictSUIDSGID=, and so DynamicUser=, does that). */
 typedef enum FileResolver {
         FILE_RESOLVER_AUTO, /* openat2 until it turns out not to be there */
         FILE_RESOLVER_OPENAT2,
@@ -21,6 +25,7 @@ typedef enum FileResolver {
 typedef struct FileRoot {
         int fd; /* O_PATH will do; borrowed */
         FileResolver resolver;
+        FileLinks links;
 } FileRoot;
 
 /* Opens @path for reading, whatever it is. Never blocks on a FIFO. -EXDEV or -ELOOP when it leads out of the
@@ -30,8 +35,3 @@ int file_open_beneath(FileRoot *root, const char *path, int *ret_fd);
 /* The quoted entity tag: changes whenever the time stamp (in ns) or the size does. */
 #define FILE_ETAG_MAX 40
 void file_etag(const struct stat *st, char ret[static FILE_ETAG_MAX]);
-
-/* Whether the client has this very version already: If-None-Match, or in its absence If-Modified-Since
- * (RFC 9110, section 13.2.2). */
-bool file_not_modified(
-                const HttpRequest *request, const char *buf, const char *etag, int64_t mtime, int64_t now);

@@ -12,6 +12,7 @@
 #include "basic/fd.h"
 #include "basic/macro.h"
 #include "http/mime.h"
+#include "http/precondition.h"
 #include "http/server.h"
 #include "http/target.h"
 
@@ -87,6 +88,8 @@ static int answer_file(
                 Exchange *x, const TargetPath *path, int *fd, const struct stat *st, Response *response) {
         int64_t now = x->server->now_seconds, modified = st->st_mtim.tv_sec;
         char etag[FILE_ETAG_MAX], date[DATE_LENGTH + 1];
+        Validators validators = { .etag = etag, .modified = st->st_mtim.tv_sec };
+        unsigned status;
 
         /* A date in the future would be sent as now (RFC 9110, section 8.8.2.1). */
         if (modified > now)
@@ -95,7 +98,12 @@ static int answer_file(
         date_format(modified, date);
         (void) response_add_field(response, "Last-Modified", date);
         (void) response_add_field(response, "ETag", etag);
-        if (file_not_modified(&x->request, exchange_head(x), etag, st->st_mtim.tv_sec, now)) {
+        status = precondition_check(&x->request, exchange_head(x), &validators, now);
+        if (status == 412) {
+                response_set_error(response, status);
+                return 0;
+        }
+        if (status == 304) {
                 response->status = 304;
                 return 0;
         }
