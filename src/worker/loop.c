@@ -237,6 +237,10 @@ static int loop_init_server(Loop *l, const Options *options, const Handler *hand
         if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
                 return log_error_errno(-errno, "Failed to get the limit of descriptors: %m");
         settings.n_descriptors = (unsigned) MIN(limit.rlim_cur, (rlim_t) DESCRIPTORS_MAX);
+        settings.proxy_protocol = options->proxy_protocol;
+        settings.max_body = options->max_body_bytes;
+        settings.timeout_usec[TIMEOUT_BODY] = options->body_timeout_usec;
+        settings.timeout_usec[TIMEOUT_ANSWER] = options->answer_timeout_usec;
         r = server_init(&l->server, &settings, handler, l->cell);
         if (r < 0)
                 return log_error_errno(r, "Failed to reserve memory for connections: %m");
