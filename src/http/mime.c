@@ -182,7 +182,8 @@ static void table_read(MimeTable *t) {
         p = t->texts;
         while ((line = strsep(&p, "\n")) && read_line(t, line, &used, &room))
                 ;
-        qsort_r(t->entries, t->n_entries, sizeof(*t->entries), compare_entries, t->texts);
+        if (t->n_entries > 0)
+                qsort_r(t->entries, t->n_entries, sizeof(*t->entries), compare_entries, t->texts);
         p = realloc(t->texts, used + 1); /* in vain, it stays as large as it was */
         if (p)
                 t->texts = p;

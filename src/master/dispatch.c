@@ -383,9 +383,9 @@ static void on_proxy_header(const ProxyHeader *header, const char *reason, void 
                 connection_free(c);
                 return;
         }
-        c->reader = proxy_reader_free(c->reader);
         if (header->source.family != AF_UNSPEC)
                 c->source = hash_proxied(header);
+        c->reader = proxy_reader_free(c->reader); /* with the header */
         find_candidates(s, NULL, now_usec, &candidates);
         place_or_wait(s, c, &candidates, now_usec);
 }

@@ -68,9 +68,12 @@ static int setup(void **state) {
 }
 
 static int teardown(void **state) {
-        fixture_close();
+        if (connection)
+                connection_done(connection);
+        connection = NULL;
         if (open_exchange)
                 exchange_abort(open_exchange);
+        fixture_close();
         return 0;
 }
 
