@@ -49,25 +49,49 @@ static void put_digits(char *s, int n, int value) {
                 s[--n] = (char) ('0' + value % 10);
 }
 
-void date_format(int64_t seconds, char ret[static DATE_LENGTH + 1]) {
-        DateParts p;
-
+/* Returns the day since the epoch. */
+static int64_t split(int64_t seconds, DateParts *p) {
         seconds = MIN(MAX(seconds, YEAR_0), YEAR_10000 - 1);
-        int64_t day = seconds / SECONDS_PER_DAY, rest = seconds % SECONDS_PER_DAY;
+        int64_t day = seconds / SECONDS_PER_DAY;
+        int rest = (int) (seconds % SECONDS_PER_DAY);
         if (rest < 0) {
                 rest += SECONDS_PER_DAY;
                 day--;
         }
-        civil_from_days(day, &p);
+        civil_from_days(day, p);
+        p->hour = rest / 3600;
+        p->minute = rest / 60 % 60;
+        p->second = rest % 60;
+        return day;
+}
+
+static void put_time(char *s, const DateParts *p) {
+        put_digits(s, 2, p->hour);
+        put_digits(s + 3, 2, p->minute);
+        put_digits(s + 6, 2, p->second);
+}
+
+void date_format(int64_t seconds, char ret[static DATE_LENGTH + 1]) {
+        DateParts p;
+        int64_t day = split(seconds, &p);
 
         memcpy(ret, "Day, 00 Mon 0000 00:00:00 GMT", DATE_LENGTH + 1);
         memcpy(ret, days + 3 * (((day + 4) % 7 + 7) % 7), 3); /* the epoch was a Thursday */
         put_digits(ret + 5, 2, p.day);
         memcpy(ret + 8, months + 3 * (p.month - 1), 3);
         put_digits(ret + 12, 4, p.year);
-        put_digits(ret + 17, 2, (int) (rest / 3600));
-        put_digits(ret + 20, 2, (int) (rest / 60 % 60));
-        put_digits(ret + 23, 2, (int) (rest % 60));
+        put_time(ret + 17, &p);
+}
+
+void date_format_iso(int64_t seconds, char ret[static DATE_ISO_LENGTH + 1]) {
+        DateParts p;
+
+        (void) split(seconds, &p);
+        memcpy(ret, "0000-00-00T00:00:00Z", DATE_ISO_LENGTH + 1);
+        put_digits(ret, 4, p.year);
+        put_digits(ret + 5, 2, p.month);
+        put_digits(ret + 8, 2, p.day);
+        put_time(ret + 11, &p);
 }
 
 static bool is_letter(char c) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* HTTP dates (RFC 9110, section 5.6.7), in seconds since the epoch. Pure: gmtime(3) would read the time
- * zone's files. */
+/* HTTP dates (RFC 9110, section 5.6.7), in seconds since the epoch, and those of logs. Pure: gmtime(3) would
+ * read the time zone's files. */
 
 #include <stddef.h>
 #include <stdint.h>
@@ -11,6 +11,10 @@
 
 /* Always in the preferred format; what is beyond the years 0 … 9999 is cut to them. */
 void date_format(int64_t seconds, char ret[static DATE_LENGTH + 1]);
+
+/* Likewise as RFC 3339 has it. */
+#define DATE_ISO_LENGTH 20 /* "1994-11-06T08:49:37Z" */
+void date_format_iso(int64_t seconds, char ret[static DATE_ISO_LENGTH + 1]);
 
 /* Reads all three formats that a recipient must accept. @now decides the century of the one with a short
  * year. -EINVAL when it is none of them. */

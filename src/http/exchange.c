@@ -25,6 +25,13 @@ const char *exchange_head(const Exchange *x) {
         return connection_input(x->connection) + x->connection->record->input_start;
 }
 
+const char *exchange_received(const Exchange *x, size_t *ret_size) {
+        bool whole = !x->connection || x->connection->record->head_size > 0;
+
+        *ret_size = whole ? x->request.head_size : connection_input_size(x->connection);
+        return exchange_head(x);
+}
+
 bool exchange_field(const Exchange *x, const char *name, const char **ret, size_t *ret_size) {
         const char *head = exchange_head(x);
         HttpSlice value;

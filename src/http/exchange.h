@@ -75,6 +75,9 @@ struct Exchange {
 /* The bytes of the request's head; they stay in place until the exchange is finished. */
 const char *exchange_head(const Exchange *x);
 
+/* Those bytes; or what there is instead of them when the core itself answers what is no request. */
+const char *exchange_received(const Exchange *x, size_t *ret_size);
+
 /* The value of the first field of that name (lower case); false if there is none. */
 bool exchange_field(const Exchange *x, const char *name, const char **ret, size_t *ret_size);
 

@@ -33,6 +33,8 @@ static void test_formats(void **state) {
         assert_int_equal(t, 784111777);
         assert_int_equal(parse("Sun Nov 16 08:49:37 1994", &t), 0);
         assert_int_equal(t, 784111777 + 10 * 86400);
+        date_format_iso(784111777, text);
+        assert_string_equal(text, "1994-11-06T08:49:37Z");
 }
 
 /* Agrees with the C library over nine thousand years, leap days and centuries included. */
