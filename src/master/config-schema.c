@@ -260,10 +260,10 @@ const ConfigKey config_keys[] = {
                         KEY("workers", "proxy_protocol", workers_proxy_protocol),
                         .type = CONFIG_BOOL,
                         .fallback = "false",
-                        .help = "Each connection begins with a header of the PROXY protocol, as the proxy in front sends it: version 1 or 2 for "
-                                "*static* and *module*, where the address in it is the client's for the access log and the module; "
-                                "version 2 for *node* where the master passes connections on: there the address is what *source* goes by, "
-                                "and the app does not see the header.",
+                        .help = "Each connection begins with a header of the PROXY protocol, version 1 or 2, as the proxy in front sends it. "
+                                "For *static* and *module* the address in it is the client's, in the access log and for the module. For *node* "
+                                "it is taken where the master passes connections on; it is what *source* goes by, and the app does not see "
+                                "the header.",
                         FOR(STATIC | NODE | MODULE,
                                         "a program takes its connections as they come, with the header"),
                         .option = "proxy-protocol",

@@ -122,6 +122,7 @@ def test_purge_leaves_nothing(bare_machine, packages):
     assert get(machine)[0] == get(machine, address=SOCKET)[0] == 200
     machine.systemctl('start', 'muster@bad.service', check=False)
     assert machine.path('/var/lib/private/muster/default').is_dir()
+    assert machine.path('/var/log/private/muster/default').is_dir()
 
     machine.run('dpkg', '--purge', 'muster', 'libmuster0')
     assert not machine.run('pgrep', '-a', 'muster', check=False).stdout

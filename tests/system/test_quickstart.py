@@ -37,7 +37,7 @@ def test_fresh_machine(checkout):
     assert ') answered ' in out and ' workers ready, ' in out and 'Serving default with' in out
     for package in 'muster', 'libmuster0':
         assert state_of(checkout, package) != 'installed'
-    for path in '/etc/muster', '/var/lib/muster', '/var/lib/private/muster', '/usr/bin/musterd':
+    for path in '/etc/muster', '/var/lib/muster', '/var/lib/private/muster', '/var/log/private/muster', '/usr/bin/musterd':
         assert not checkout.path(path).exists(), path
 
 
