@@ -43,6 +43,10 @@ static void *libsystemd_symbol(const char *name) {
 
 LAZY_INT(sd_event_new, (sd_event * *ret), (ret))
 LAZY_INT(sd_event_loop, (sd_event * e), (e))
+LAZY_INT(sd_event_get_fd, (sd_event * e), (e))
+LAZY_INT(sd_event_prepare, (sd_event * e), (e))
+LAZY_INT(sd_event_wait, (sd_event * e, uint64_t usec), (e, usec))
+LAZY_INT(sd_event_dispatch, (sd_event * e), (e))
 LAZY_INT(sd_event_exit, (sd_event * e, int code), (e, code))
 LAZY_INT(sd_event_add_io,
                 (sd_event * e, sd_event_source **s, int fd, uint32_t events, sd_event_io_handler_t f,
