@@ -35,6 +35,7 @@
 #include "basic/macro.h"
 #include "basic/memory.h"
 #include "http/connection.h"
+#include "worker/event.h"
 #include "worker/master-link.h"
 
 #define FIRST_FD 3
@@ -58,6 +59,7 @@ typedef enum EventKind {
         EVENT_LISTENER,
         EVENT_SIGNAL,
         EVENT_CHANNEL,
+        EVENT_INNER, /* what a module waits for */
 } EventKind;
 
 static uint64_t event_data(EventKind kind, unsigned number) {
@@ -201,6 +203,17 @@ static int loop_init_channel(Loop *l) {
         return 0;
 }
 
+static int loop_init_inner(Loop *l) {
+        int r;
+
+        if (event_fd() < 0)
+                return 0;
+        r = loop_epoll(l, EPOLL_CTL_ADD, event_fd(), EPOLLIN, event_data(EVENT_INNER, 0));
+        if (r < 0)
+                return log_error_errno(r, "Failed to listen to the module's events: %m");
+        return 0;
+}
+
 /* A connection takes a descriptor, and another one while it is sent a file. systemd leaves the soft limit at
  * 1024 for the sake of select(2), which is not used here (systemd.exec(5), LimitNOFILE=). */
 static void loop_fit_connections(Loop *l) {
@@ -277,6 +290,8 @@ int loop_init(Loop *l, const Board *board, BoardCell *cell, const Identity *iden
         r = loop_init_signals(l);
         if (r >= 0)
                 r = loop_init_channel(l);
+        if (r >= 0)
+                r = loop_init_inner(l);
         if (r < 0)
                 return r;
         loop_start_listening(l);
@@ -435,6 +450,8 @@ static void loop_drain(Loop *l, bool orphan) {
                 loop_accept_last(l);
         l->retry_at = USEC_INFINITY; /* also when the last ones could not be taken */
         board_cell_set_state(l->board, l->cell, BOARD_DRAINING);
+        if (l->on_drain)
+                l->on_drain(l->drain_userdata);
 }
 
 static void loop_read_signals(Loop *l) {
@@ -518,8 +535,10 @@ static bool loop_is_finished(const Loop *l) {
 /* Waits for events, at most so long (-1: for ever), and deals with them. */
 static int loop_turn(Loop *l, int timeout_msec) {
         struct epoll_event events[EVENTS_MAX];
+        bool inner = false;
+        int r;
 
-        int n = epoll_wait(l->epoll_fd, events, EVENTS_MAX, timeout_msec);
+        int n = epoll_wait(l->epoll_fd, events, EVENTS_MAX, event_prepare() ? 0 : timeout_msec);
         if (n < 0 && errno != EINTR) /* a debugger */
                 return log_error_errno(-errno, "Failed to wait for events: %m");
 
@@ -530,8 +549,14 @@ static int loop_turn(Loop *l, int timeout_msec) {
                 if (is_order(events + i))
                         loop_obey(l, events + i);
         for (int i = 0; i < n; i++)
-                loop_dispatch(l, events + i);
+                if (event_kind(events + i) == EVENT_INNER)
+                        inner = true;
+                else
+                        loop_dispatch(l, events + i);
         loop_expire(l);
+        r = event_dispatch(inner);
+        if (r < 0)
+                return r;
         loop_run_runnable(l);
         if (l->n_broken == l->n_listeners && !l->server.draining)
                 return log_error_errno(-ENOTSOCK, "No listening socket is left.");

@@ -34,6 +34,10 @@ typedef struct Loop {
         uint64_t warned_at; /* of the last word about what lacks */
         pid_t master;
         Server server;
+
+        /* Called once, when it begins to drain; NULL: nobody wants to know. */
+        void (*on_drain)(void *userdata);
+        void *drain_userdata;
 } Loop;
 
 /* Blocks SIGTERM, which is the order to drain and comes in as an event like any other, and ignores what must
@@ -49,5 +53,6 @@ void loop_done(Loop *l);
 /* Says on the board that it is ready, and serves until it was told to drain (by SIGTERM, or by the end of
  * the channel) and all connections are closed. Every turn beats on the board; an idle loop makes none by
  * itself. After Options.max_requests answers it says there that it wants to leave, and serves on until it is
- * told to drain. Failures are logged; that the last listener is broken is one. */
+ * told to drain. Failures are logged; that the last listener is broken is one, and -ESTALE: the module has
+ * ended its event loop. */
 int loop_run(Loop *l);
