@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* muster-worker: serves one folder on the sockets that musterd hands over.
+/* muster-worker: serves one folder, or what a module answers, on the sockets that musterd hands over.
  *
  * It is started by the first connection of a socket, with the client waiting: before the first accept it
  * does nothing that could be done later, and it links libc alone. */
@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "basic/fd.h"
 #include "basic/log.h"
@@ -15,39 +16,77 @@
 #include "exec/stage.h"
 #include "worker/loop.h"
 #include "worker/master-link.h"
+#include "worker/module.h"
 #include "worker/options.h"
 #include "worker/static.h"
 
 #define EXIT_USAGE 2
 
+typedef struct Job {
+        const Options *options;
+        const Identity *identity;
+        const Board *board;
+        BoardCell *cell;
+        int channel_fd;
+} Job;
+
 /* Logs, and tells the master, who tells whoever asked for the start. */
-static int fail(BoardCell *cell, int error, const char *what, const char *directory) {
+static int fail(const Job *j, int error, const char *text) {
+        board_cell_set_reason(j->cell, text);
+        return log_error_errno(error, "%s", text);
+}
+
+static int fail_directory(const Job *j, int error, const char *what) {
         char reason[BOARD_REASON_SIZE];
 
         errno = -error;
-        snprintf(reason, sizeof(reason), "%s %s: %m", what, directory);
-        board_cell_set_reason(cell, reason);
-        return log_error_errno(error, "%s", reason);
+        snprintf(reason, sizeof(reason), "%s %s: %m", what, j->options->directory);
+        return fail(j, error, reason);
 }
 
-static int serve(const Options *options, const Identity *identity, const Board *board, BoardCell *cell,
-                int channel_fd) {
-        _cleanup_close_ int directory = open(options->directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        StaticSite site = { .root.fd = directory, .whoami = options->whoami, .identity = identity };
-        const Handler handler = { .request = static_request, .userdata = &site };
+static int run_loop(const Job *j, const Handler *handler, void (*on_drain)(void *userdata), void *userdata) {
         Loop loop;
         int r;
 
-        if (directory < 0)
-                return fail(cell, -errno, "Failed to open the directory", options->directory);
-
-        r = loop_init(&loop, board, cell, identity, channel_fd, options, &handler);
+        r = loop_init(&loop, j->board, j->cell, j->identity, j->channel_fd, j->options, handler);
+        loop.on_drain = on_drain;
+        loop.drain_userdata = userdata;
         if (r >= 0)
                 r = loop_run(&loop);
         if (r < 0)
-                board_cell_set_reason(
-                                cell, "Failed to listen on the sockets of LISTEN_FDS; the log says why.");
+                board_cell_set_reason(j->cell,
+                                r == -ESTALE ? "The module has ended its event loop."
+                                             : "Failed to listen on the sockets of LISTEN_FDS; the log says why.");
         loop_done(&loop);
+        return r;
+}
+
+static int serve_files(const Job *j) {
+        _cleanup_close_ int directory = open(j->options->directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        StaticSite site = { .root.fd = directory, .whoami = j->options->whoami, .identity = j->identity };
+        const Handler handler = { .request = static_request, .userdata = &site };
+
+        if (directory < 0)
+                return fail_directory(j, -errno, "Failed to open the directory");
+        return run_loop(j, &handler, NULL, NULL);
+}
+
+static int serve_module(const Job *j) {
+        char error[MODULE_ERROR_MAX];
+        Handler handler;
+        Module module;
+        int r;
+
+        if (j->options->directory && chdir(j->options->directory) < 0)
+                return fail_directory(j, -errno, "Failed to change to the directory");
+        r = module_init(&module, j->options->module, j->options->threads, j->cell, error);
+        if (r < 0)
+                fail(j, r, error);
+        else {
+                handler = module_handler(&module);
+                r = run_loop(j, &handler, module_retire, &module);
+        }
+        module_done(&module);
         return r;
 }
 
@@ -94,7 +133,8 @@ static int run(int argc, char *argv[]) {
         if (r < 0 && r != -ENXIO)
                 return environment_error(r, MASTER_LINK_ENV_FD);
 
-        r = serve(&options, &identity, &board, cell, channel_fd);
+        const Job job = { &options, &identity, &board, cell, channel_fd };
+        r = options.module ? serve_module(&job) : serve_files(&job);
         board_done(&board);
         return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
