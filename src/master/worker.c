@@ -637,9 +637,10 @@ const char *worker_exit_to_string(const Worker *w, char buf[static WORKER_EXIT_S
                                 *reason ? ": " : "", reason);
                 return buf;
         }
+        board_cell_get_reason(w->cell, reason); /* its last words, if it was given the time */
         name = sigabbrev_np(w->exit_status);
-        snprintf(buf, WORKER_EXIT_STRING_MAX, "was killed by signal %d%s%s%s", w->exit_status,
+        snprintf(buf, WORKER_EXIT_STRING_MAX, "was killed by signal %d%s%s%s%s%s", w->exit_status,
                         name ? ", SIG" : "", name ? name : "",
-                        w->exit_code == CLD_DUMPED ? ", and dumped core" : "");
+                        w->exit_code == CLD_DUMPED ? ", and dumped core" : "", *reason ? ": " : "", reason);
         return buf;
 }
