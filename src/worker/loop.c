@@ -1,13 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The loop; see loop.h.
  *
- * All workers wait on the same listening sockets. EPOLLEXCLUSIVE wakes one of them, always the one at the
- * head of the queue; leaving and joining after every few accepts moves this worker to its end, which alone
- * spreads connections evenly. A worker that is stopped or busy is passed over, as it does not wait. One that
- * is woken and then lacks a descriptor or memory has used up the wake-up: the connection it was meant for
- * stays in the kernel's queue until the next one wakes a sibling, which takes both, or until this worker
- * tries again, RETRY_USEC later; it waits longer only while the lack lasts.
- *
  * Interest is level-triggered: a turn may stop wherever it likes, what is left wakes the loop up again.
  *
  * Every turn beats on the board, and the master, which cannot tell an idle worker from one that hangs, makes
@@ -18,14 +11,11 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -35,44 +25,17 @@
 #include "basic/macro.h"
 #include "basic/memory.h"
 #include "http/connection.h"
+#include "worker/epoll-data.h"
 #include "worker/event.h"
 #include "worker/master-link.h"
 
-#define FIRST_FD 3
-
-#define EVENTS_MAX      64
-#define ACCEPTS_MAX     64 /* in a row, before connections get their turn */
-#define ACCEPTS_PER_ADD 16 /* see ACCEPT in the design: steady arrivals differ by a few per cent */
+#define EVENTS_MAX 64
 
 #define DESCRIPTORS_RESERVED 32 /* standard streams, board, folder, what a library opens; not listeners */
 
 #define DESCRIPTORS_MAX (4 * 1024 * 1024)
 
-#define WARNING_INTERVAL (60 * USEC_PER_SEC)
-#define RETRY_USEC       (1 * USEC_PER_SEC)
-#define ORPHAN_DRAIN     (5 * USEC_PER_SEC)
-
-/* What epoll says is what is meant, and its number: a connection's descriptor, a listener's index. Nothing
- * of it means anything to this process alone. */
-typedef enum EventKind {
-        EVENT_CONNECTION,
-        EVENT_LISTENER,
-        EVENT_SIGNAL,
-        EVENT_CHANNEL,
-        EVENT_INNER, /* what a module waits for */
-} EventKind;
-
-static uint64_t event_data(EventKind kind, unsigned number) {
-        return (uint64_t) kind << 32 | number;
-}
-
-static EventKind event_kind(const struct epoll_event *ev) {
-        return (EventKind) (ev->data.u64 >> 32);
-}
-
-static unsigned event_number(const struct epoll_event *ev) {
-        return (unsigned) ev->data.u64;
-}
+#define ORPHAN_DRAIN (5 * USEC_PER_SEC)
 
 void loop_block_signals(void) {
         const struct sigaction ignore = { .sa_handler = SIG_IGN };
@@ -92,87 +55,6 @@ static int loop_epoll(Loop *l, int op, int fd, uint32_t events, uint64_t data) {
         struct epoll_event ev = { .events = events, .data.u64 = data };
 
         return epoll_ctl(l->epoll_fd, op, fd, &ev) < 0 ? -errno : 0;
-}
-
-static int listener_add(Loop *l, Listener *li) {
-        return loop_epoll(l, EPOLL_CTL_ADD, li->fd, EPOLLIN | EPOLLEXCLUSIVE,
-                        event_data(EVENT_LISTENER, (unsigned) (li - l->listeners)));
-}
-
-/* Leaves the kernel's queue to the siblings. */
-static void loop_stop_listening(Loop *l) {
-        if (!l->listening)
-                return;
-        l->listening = false;
-        for (unsigned i = 0; i < l->n_listeners; i++)
-                if (!l->listeners[i].broken)
-                        (void) loop_epoll(l, EPOLL_CTL_DEL, l->listeners[i].fd, 0, 0);
-}
-
-static void loop_pause(Loop *l) {
-        loop_stop_listening(l);
-        l->retry_at = l->server.now + RETRY_USEC;
-}
-
-static void loop_start_listening(Loop *l) {
-        int r;
-
-        if (l->listening || l->server.draining || l->server.n_connections >= l->max_connections)
-                return;
-        l->listening = true;
-        l->retry_at = USEC_INFINITY;
-        for (unsigned i = 0; i < l->n_listeners; i++) {
-                if (l->listeners[i].broken)
-                        continue;
-                r = listener_add(l, l->listeners + i);
-                if (r < 0 && r != -EEXIST) {
-                        loop_pause(l);
-                        return;
-                }
-        }
-}
-
-static int listener_init(Listener *li, int fd) {
-        static const int one = 1;
-        int value = 0, r;
-        socklen_t n = sizeof(value);
-
-        *li = (Listener){ .fd = fd };
-        if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &value, &n) < 0)
-                return log_error_errno(-errno, "Descriptor %d of LISTEN_FDS is not a socket: %m", fd);
-        if (!value)
-                return log_error_errno(
-                                -EINVAL, "Descriptor %d of LISTEN_FDS is not a listening socket.", fd);
-        n = sizeof(value);
-        if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &value, &n) < 0)
-                return log_error_errno(-errno, "Failed to look at descriptor %d of LISTEN_FDS: %m", fd);
-
-        /* Accepted sockets inherit it, which saves a call for each of them. Other protocols do not know it.
-         */
-        if (value == IPPROTO_TCP)
-                (void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-
-        /* One that blocks would hold the whole worker as soon as a sibling is quicker. */
-        r = fd_set_nonblock(fd, true);
-        if (r >= 0)
-                r = fd_set_cloexec(fd, true);
-        if (r < 0)
-                return log_error_errno(r, "Failed to prepare descriptor %d of LISTEN_FDS: %m", fd);
-        return 0;
-}
-
-static int loop_init_listeners(Loop *l, unsigned n) {
-        int r;
-
-        l->listeners = calloc(n, sizeof(Listener));
-        if (!l->listeners)
-                return log_oom();
-        for (; l->n_listeners < n; l->n_listeners++) {
-                r = listener_init(l->listeners + l->n_listeners, FIRST_FD + (int) l->n_listeners);
-                if (r < 0)
-                        return r;
-        }
-        return 0;
 }
 
 /* Not a handler with the signal let in by epoll_pwait(2): that call returns without it as long as there are
@@ -216,9 +98,9 @@ static int loop_init_inner(Loop *l) {
 
 /* A connection takes a descriptor, and another one while it is sent a file. systemd leaves the soft limit at
  * 1024 for the sake of select(2), which is not used here (systemd.exec(5), LimitNOFILE=). */
-static void loop_fit_connections(Loop *l) {
-        rlim_t reserved = DESCRIPTORS_RESERVED + (rlim_t) l->n_listeners;
-        rlim_t wanted = (rlim_t) l->max_connections * 2 + reserved;
+static void acceptor_fit_connections(Acceptor *a) {
+        rlim_t reserved = DESCRIPTORS_RESERVED + (rlim_t) a->n_listeners;
+        rlim_t wanted = (rlim_t) a->max_connections * 2 + reserved;
         struct rlimit limit, raised;
 
         if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted)
@@ -229,9 +111,9 @@ static void loop_fit_connections(Loop *l) {
                 limit = raised;
         if (limit.rlim_cur >= wanted)
                 return;
-        l->max_connections = limit.rlim_cur > reserved + 1 ? (unsigned) (limit.rlim_cur - reserved) / 2 : 1;
+        a->max_connections = limit.rlim_cur > reserved + 1 ? (unsigned) (limit.rlim_cur - reserved) / 2 : 1;
         log_debug("The limit of %ju descriptors (LimitNOFILE=) allows %u connections at a time.",
-                        (uintmax_t) limit.rlim_cur, l->max_connections);
+                        (uintmax_t) limit.rlim_cur, a->max_connections);
 }
 
 static void loop_set_time(Loop *l) {
@@ -261,46 +143,9 @@ static int loop_init_server(Loop *l, const Options *options, const Handler *hand
         return 0;
 }
 
-int loop_init(Loop *l, const Board *board, BoardCell *cell, const Identity *identity, int channel_fd,
-                const Options *options, const Handler *handler) {
-        int r;
-
-        *l = (Loop){
-                .epoll_fd = -EBADF,
-                .signal_fd = -EBADF,
-                .channel_fd = channel_fd,
-                .board = board,
-                .cell = cell,
-                .max_connections = options->max_connections,
-                .leave_at = options->max_requests > 0 ? options->max_requests : UINT64_MAX,
-                .retry_at = USEC_INFINITY,
-                .end_at = USEC_INFINITY,
-                .master = identity->master,
-        };
-        r = loop_init_listeners(l, identity->n_listeners);
-        if (r < 0)
-                return r;
-        loop_fit_connections(l);
-        r = loop_init_server(l, options, handler);
-        if (r < 0)
-                return r;
-        l->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-        if (l->epoll_fd < 0)
-                return log_error_errno(-errno, "Failed to create an epoll instance: %m");
-        r = loop_init_signals(l);
-        if (r >= 0)
-                r = loop_init_channel(l);
-        if (r >= 0)
-                r = loop_init_inner(l);
-        if (r < 0)
-                return r;
-        loop_start_listening(l);
-        return 0;
-}
-
 static void loop_close(Loop *l, Connection *c) {
         connection_done(c);
-        loop_start_listening(l); /* if it was the lack of room that stopped it */
+        acceptor_start(&l->acceptor); /* if it was the lack of room that stopped it */
 }
 
 /* The rest is closed by force: the time is over. */
@@ -316,7 +161,7 @@ void loop_done(Loop *l) {
         l->server.draining = true;
         loop_close_all(l);
         server_done(&l->server);
-        free(l->listeners);
+        acceptor_done(&l->acceptor);
         l->signal_fd = safe_close(l->signal_fd);
         l->channel_fd = safe_close(l->channel_fd);
         l->epoll_fd = safe_close(l->epoll_fd);
@@ -346,7 +191,8 @@ static void loop_apply(Loop *l, Connection *c, int op, ConnectionWant want) {
 
 /* The request has mostly arrived together with the connection, so it is tried at once. If not, the time for
  * it begins now: since the turn began, this process may have stood still for longer than it is given. */
-static void loop_add_connection(Loop *l, int fd) {
+static void loop_add_connection(void *userdata, int fd) {
+        Loop *l = userdata;
         Connection *c;
 
         loop_set_time(l);
@@ -357,81 +203,42 @@ static void loop_add_connection(Loop *l, int fd) {
         loop_apply(l, c, EPOLL_CTL_ADD, connection_ready(c));
 }
 
-static void listener_rotate(Loop *l, Listener *li) {
-        li->n_accepted = 0;
-        (void) loop_epoll(l, EPOLL_CTL_DEL, li->fd, 0, 0);
-        if (listener_add(l, li) < 0)
-                loop_pause(l);
-}
+int loop_init(Loop *l, const Board *board, BoardCell *cell, const Identity *identity, int channel_fd,
+                const Options *options, const Handler *handler) {
+        const AcceptorHandlers handlers = { .add = loop_add_connection, .userdata = l };
+        int r;
 
-/* Once a minute at most: a lack can come and go with every connection. */
-static void loop_warn(Loop *l, int error) {
-        if (l->warned_at > 0 && l->server.now - l->warned_at < WARNING_INTERVAL)
-                return;
-        l->warned_at = l->server.now;
-        log_warning_errno(-error, "Not accepting connections for now: %m");
-}
-
-static void listener_failed(Loop *l, Listener *li, int error) {
-        switch (error) {
-        case EMFILE:
-        case ENFILE:
-        case ENOBUFS:
-        case ENOMEM:
-                /* The connection stays in the queue and the socket stays readable. A close of ours ends the
-                 * lack, or somebody else's, about which nobody tells us. */
-                loop_warn(l, error);
-                loop_pause(l);
-                break;
-        case EBADF:
-        case EINVAL:
-        case ENOTSOCK:
-        case EOPNOTSUPP:
-                log_error_errno(-error, "Listening socket %d is unusable: %m", li->fd);
-                li->broken = true;
-                l->n_broken++;
-                (void) loop_epoll(l, EPOLL_CTL_DEL, li->fd, 0, 0);
-                break;
-        default:
-                break; /* an error of that one connection (accept(2), "Error handling"): the next may be fine
-                        */
-        }
-}
-
-/* Returns whether there may be another one. */
-static bool loop_accept_one(Loop *l, Listener *li) {
-        int fd = accept4(li->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-
-        if (fd < 0) {
-                if (errno == EAGAIN)
-                        return false;
-                listener_failed(l, li, errno);
-                return true;
-        }
-        loop_add_connection(l, fd);
-        li->n_accepted++;
-        return true;
-}
-
-static void loop_accept(Loop *l, Listener *li) {
-        for (int i = 0; i < ACCEPTS_MAX && l->listening && !li->broken && loop_accept_one(l, li); i++)
-                if (l->server.n_connections >= l->max_connections)
-                        loop_stop_listening(l);
-                else if (li->n_accepted >= ACCEPTS_PER_ADD)
-                        listener_rotate(l, li);
-}
-
-/* A connection wakes one worker of those that sleep (EPOLLEXCLUSIVE). For one that came just before this
- * worker stopped listening, that may have been this one, and the others have not heard of it. */
-static void loop_accept_last(Loop *l) {
-        for (unsigned i = 0; i < l->n_listeners; i++) {
-                Listener *li = l->listeners + i;
-                for (int k = 0; k < ACCEPTS_MAX && !li->broken &&
-                                l->server.n_connections < l->max_connections;
-                                k++)
-                        if (!loop_accept_one(l, li))
-                                break;
-        }
+        *l = (Loop){
+                .epoll_fd = -EBADF,
+                .signal_fd = -EBADF,
+                .channel_fd = channel_fd,
+                .board = board,
+                .cell = cell,
+                .leave_at = options->max_requests > 0 ? options->max_requests : UINT64_MAX,
+                .end_at = USEC_INFINITY,
+                .master = identity->master,
+        };
+        r = acceptor_init(&l->acceptor, &l->server, &handlers, identity->n_listeners,
+                        options->max_connections);
+        if (r < 0)
+                return r;
+        acceptor_fit_connections(&l->acceptor);
+        r = loop_init_server(l, options, handler);
+        if (r < 0)
+                return r;
+        l->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+        if (l->epoll_fd < 0)
+                return log_error_errno(-errno, "Failed to create an epoll instance: %m");
+        r = loop_init_signals(l);
+        if (r >= 0)
+                r = loop_init_channel(l);
+        if (r >= 0)
+                r = loop_init_inner(l);
+        if (r < 0)
+                return r;
+        l->acceptor.epoll_fd = l->epoll_fd;
+        acceptor_start(&l->acceptor);
+        return 0;
 }
 
 /* What was accepted is answered, the rest of the queue belongs to others. Of an orphan all of it does: what
@@ -443,12 +250,8 @@ static void loop_drain(Loop *l, bool orphan) {
                 l->end_at = l->server.now + ORPHAN_DRAIN;
         if (l->server.draining)
                 return;
-        bool listening = l->listening;
-        loop_stop_listening(l);
         server_drain(&l->server);
-        if (listening && !orphan)
-                loop_accept_last(l);
-        l->retry_at = USEC_INFINITY; /* also when the last ones could not be taken */
+        acceptor_end(&l->acceptor, /* accept_last= */ !orphan);
         board_cell_set_state(l->board, l->cell, BOARD_DRAINING);
         if (l->on_drain)
                 l->on_drain(l->drain_userdata);
@@ -494,8 +297,8 @@ static void loop_dispatch_connection(Loop *l, const struct epoll_event *ev) {
 static void loop_dispatch(Loop *l, const struct epoll_event *ev) {
         if (event_kind(ev) == EVENT_CONNECTION)
                 loop_dispatch_connection(l, ev);
-        else if (event_kind(ev) == EVENT_LISTENER && l->listening)
-                loop_accept(l, l->listeners + event_number(ev));
+        else if (event_kind(ev) == EVENT_LISTENER)
+                acceptor_ready(&l->acceptor, event_number(ev));
 }
 
 static void loop_expire(Loop *l) {
@@ -505,8 +308,7 @@ static void loop_expire(Loop *l) {
                 Connection *c = connection_from_timeout(t);
                 loop_apply(l, c, EPOLL_CTL_MOD, connection_expired(c));
         }
-        if (l->retry_at <= l->server.now)
-                loop_start_listening(l);
+        acceptor_expire(&l->acceptor);
 }
 
 /* What came about outside of the connections' own turns. */
@@ -518,7 +320,7 @@ static void loop_run_runnable(Loop *l) {
 }
 
 static int loop_timeout_msec(const Loop *l) {
-        uint64_t deadline = MIN(server_next_deadline(&l->server), MIN(l->retry_at, l->end_at));
+        uint64_t deadline = MIN(server_next_deadline(&l->server), MIN(l->acceptor.retry_at, l->end_at));
         uint64_t now = l->server.now;
 
         if (deadline == USEC_INFINITY)
@@ -558,7 +360,7 @@ static int loop_turn(Loop *l, int timeout_msec) {
         if (r < 0)
                 return r;
         loop_run_runnable(l);
-        if (l->n_broken == l->n_listeners && !l->server.draining)
+        if (acceptor_is_broken(&l->acceptor) && !l->server.draining)
                 return log_error_errno(-ENOTSOCK, "No listening socket is left.");
         return 0;
 }

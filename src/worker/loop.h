@@ -9,13 +9,8 @@
 
 #include "board/board.h"
 #include "http/server.h"
+#include "worker/acceptor.h"
 #include "worker/options.h"
-
-typedef struct Listener {
-        int fd;
-        bool broken;         /* failed for good: not listened to any more */
-        unsigned n_accepted; /* since it moved to the end of the queue */
-} Listener;
 
 typedef struct Loop {
         int epoll_fd;
@@ -23,15 +18,9 @@ typedef struct Loop {
         int channel_fd;     /* to the master; -EBADF: there is none, or its end has come */
         const Board *board; /* borrowed, with the cell */
         BoardCell *cell;
-        Listener *listeners;
-        unsigned n_listeners;
-        unsigned n_broken;
-        unsigned max_connections;
-        bool listening;
-        uint64_t leave_at;  /* number of answers; UINT64_MAX: never, or it has been said */
-        uint64_t retry_at;  /* to listen again, when something lacked; else USEC_INFINITY */
-        uint64_t end_at;    /* of a drain that nobody watches over; else USEC_INFINITY */
-        uint64_t warned_at; /* of the last word about what lacks */
+        Acceptor acceptor;
+        uint64_t leave_at; /* number of answers; UINT64_MAX: never, or it has been said */
+        uint64_t end_at;   /* of a drain that nobody watches over; else USEC_INFINITY */
         pid_t master;
         Server server;
 

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT */
+/* The listening sockets; see acceptor.h.
+ *
+ * All workers wait on the same ones. EPOLLEXCLUSIVE wakes one of them, always the one at the head of the
+ * queue; leaving and joining after every few accepts moves this worker to its end, which alone spreads
+ * connections evenly. A worker that is stopped or busy is passed over, as it does not wait. One that is
+ * woken and then lacks a descriptor or memory has used up the wake-up: the connection it was meant for stays
+ * in the kernel's queue until the next one wakes a sibling, which takes both, or until this worker tries
+ * again, RETRY_USEC later; it waits longer only while the lack lasts. */
+
+#include "worker/acceptor.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "basic/clock.h"
+#include "basic/fd.h"
+#include "basic/log.h"
+#include "worker/epoll-data.h"
+
+#define FIRST_FD 3
+
+#define ACCEPTS_MAX     64 /* in a row, before connections get their turn */
+#define ACCEPTS_PER_ADD 16 /* steady arrivals differ by a few per cent then */
+
+#define WARNING_INTERVAL (60 * USEC_PER_SEC)
+#define RETRY_USEC       (1 * USEC_PER_SEC)
+
+static int listener_add(const Acceptor *a, const Listener *li) {
+        struct epoll_event ev = {
+                .events = EPOLLIN | EPOLLEXCLUSIVE,
+                .data.u64 = event_data(EVENT_LISTENER, (unsigned) (li - a->listeners)),
+        };
+
+        return epoll_ctl(a->epoll_fd, EPOLL_CTL_ADD, li->fd, &ev) < 0 ? -errno : 0;
+}
+
+static void listener_remove(const Acceptor *a, const Listener *li) {
+        (void) epoll_ctl(a->epoll_fd, EPOLL_CTL_DEL, li->fd, NULL);
+}
+
+static int listener_init(Listener *li, int fd) {
+        static const int one = 1;
+        int value = 0, r;
+        socklen_t n = sizeof(value);
+
+        *li = (Listener){ .fd = fd };
+        if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &value, &n) < 0)
+                return log_error_errno(-errno, "Descriptor %d of LISTEN_FDS is not a socket: %m", fd);
+        if (!value)
+                return log_error_errno(
+                                -EINVAL, "Descriptor %d of LISTEN_FDS is not a listening socket.", fd);
+        n = sizeof(value);
+        if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &value, &n) < 0)
+                return log_error_errno(-errno, "Failed to look at descriptor %d of LISTEN_FDS: %m", fd);
+
+        /* Accepted sockets inherit it, which saves a call for each of them. Other protocols do not know it.
+         */
+        if (value == IPPROTO_TCP)
+                (void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+
+        /* One that blocks would hold the whole worker as soon as a sibling is quicker. */
+        r = fd_set_nonblock(fd, true);
+        if (r >= 0)
+                r = fd_set_cloexec(fd, true);
+        if (r < 0)
+                return log_error_errno(r, "Failed to prepare descriptor %d of LISTEN_FDS: %m", fd);
+        return 0;
+}
+
+int acceptor_init(Acceptor *a, const Server *server, const AcceptorHandlers *handlers, unsigned n_listeners,
+                unsigned max_connections) {
+        int r;
+
+        *a = (Acceptor){
+                .epoll_fd = -EBADF,
+                .server = server,
+                .handlers = *handlers,
+                .max_connections = max_connections,
+                .retry_at = USEC_INFINITY,
+        };
+        a->listeners = calloc(n_listeners, sizeof(Listener));
+        if (!a->listeners)
+                return log_oom();
+        for (; a->n_listeners < n_listeners; a->n_listeners++) {
+                r = listener_init(a->listeners + a->n_listeners, FIRST_FD + (int) a->n_listeners);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+void acceptor_done(Acceptor *a) {
+        free(a->listeners);
+        a->listeners = NULL;
+        a->n_listeners = 0;
+}
+
+static bool acceptor_is_full(const Acceptor *a) {
+        return a->server->n_connections >= a->max_connections;
+}
+
+static void acceptor_stop(Acceptor *a) {
+        if (!a->listening)
+                return;
+        a->listening = false;
+        for (unsigned i = 0; i < a->n_listeners; i++)
+                if (!a->listeners[i].broken)
+                        listener_remove(a, a->listeners + i);
+}
+
+static void acceptor_pause(Acceptor *a) {
+        acceptor_stop(a);
+        a->retry_at = a->server->now + RETRY_USEC;
+}
+
+void acceptor_start(Acceptor *a) {
+        int r;
+
+        if (a->listening || a->server->draining || acceptor_is_full(a))
+                return;
+        a->listening = true;
+        a->retry_at = USEC_INFINITY;
+        for (unsigned i = 0; i < a->n_listeners; i++) {
+                if (a->listeners[i].broken)
+                        continue;
+                r = listener_add(a, a->listeners + i);
+                if (r < 0 && r != -EEXIST) {
+                        acceptor_pause(a);
+                        return;
+                }
+        }
+}
+
+static void listener_rotate(Acceptor *a, Listener *li) {
+        li->n_accepted = 0;
+        listener_remove(a, li);
+        if (listener_add(a, li) < 0)
+                acceptor_pause(a);
+}
+
+/* Once a minute at most: a lack can come and go with every connection. */
+static void acceptor_warn(Acceptor *a, int error) {
+        uint64_t now = a->server->now;
+
+        if (a->warned_at > 0 && now - a->warned_at < WARNING_INTERVAL)
+                return;
+        a->warned_at = now;
+        log_warning_errno(-error, "Not accepting connections for now: %m");
+}
+
+static void listener_failed(Acceptor *a, Listener *li, int error) {
+        switch (error) {
+        case EMFILE:
+        case ENFILE:
+        case ENOBUFS:
+        case ENOMEM:
+                /* The connection stays in the queue and the socket stays readable. A close of ours ends the
+                 * lack, or somebody else's, about which nobody tells us. */
+                acceptor_warn(a, error);
+                acceptor_pause(a);
+                break;
+        case EBADF:
+        case EINVAL:
+        case ENOTSOCK:
+        case EOPNOTSUPP:
+                log_error_errno(-error, "Listening socket %d is unusable: %m", li->fd);
+                li->broken = true;
+                a->n_broken++;
+                listener_remove(a, li);
+                break;
+        default:
+                break; /* an error of that one connection (accept(2), "Error handling"): the next may be fine
+                        */
+        }
+}
+
+/* Returns whether there may be another one. */
+static bool listener_accept(Acceptor *a, Listener *li) {
+        int fd = accept4(li->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+        if (fd < 0) {
+                if (errno == EAGAIN)
+                        return false;
+                listener_failed(a, li, errno);
+                return true;
+        }
+        a->handlers.add(a->handlers.userdata, fd);
+        li->n_accepted++;
+        return true;
+}
+
+void acceptor_ready(Acceptor *a, unsigned index) {
+        Listener *li = a->listeners + index;
+
+        for (int i = 0; i < ACCEPTS_MAX && a->listening && !li->broken && listener_accept(a, li); i++)
+                if (acceptor_is_full(a))
+                        acceptor_stop(a);
+                else if (li->n_accepted >= ACCEPTS_PER_ADD)
+                        listener_rotate(a, li);
+}
+
+/* A connection wakes one worker of those that sleep (EPOLLEXCLUSIVE). For one that came just before this
+ * worker stopped listening, that may have been this one, and the others have not heard of it. */
+static void acceptor_accept_last(Acceptor *a) {
+        for (unsigned i = 0; i < a->n_listeners; i++) {
+                Listener *li = a->listeners + i;
+                for (int k = 0; k < ACCEPTS_MAX && !li->broken && !acceptor_is_full(a); k++)
+                        if (!listener_accept(a, li))
+                                break;
+        }
+}
+
+void acceptor_end(Acceptor *a, bool accept_last) {
+        bool listening = a->listening;
+
+        acceptor_stop(a);
+        if (listening && accept_last)
+                acceptor_accept_last(a);
+        a->retry_at = USEC_INFINITY; /* also when the last ones could not be taken */
+}
+
+void acceptor_expire(Acceptor *a) {
+        if (a->retry_at <= a->server->now)
+                acceptor_start(a);
+}
+
+bool acceptor_is_broken(const Acceptor *a) {
+        return a->n_broken == a->n_listeners;
+}

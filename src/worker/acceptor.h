@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The listening sockets of a worker, which share the connections with those of its siblings. What is
+ * accepted is given to the loop by a callback. */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "http/server.h"
+
+typedef struct Listener {
+        int fd;
+        bool broken;         /* failed for good: not listened to any more */
+        unsigned n_accepted; /* since it moved to the end of the queue */
+} Listener;
+
+typedef struct AcceptorHandlers {
+        void (*add)(void *userdata, int fd); /* takes the connection */
+        void *userdata;
+} AcceptorHandlers;
+
+typedef struct Acceptor {
+        int epoll_fd;         /* borrowed */
+        const Server *server; /* likewise: its time, its connections, whether it drains */
+        AcceptorHandlers handlers;
+        Listener *listeners;
+        unsigned n_listeners;
+        unsigned n_broken;
+        unsigned max_connections;
+        bool listening;
+        uint64_t retry_at;  /* to listen again, when something lacked; else USEC_INFINITY */
+        uint64_t warned_at; /* of the last word about what lacks */
+} Acceptor;
+
+/* Prepares the descriptors 3 … 3 + @n_listeners - 1. Failures are logged. */
+int acceptor_init(Acceptor *a, const Server *server, const AcceptorHandlers *handlers, unsigned n_listeners,
+                unsigned max_connections);
+void acceptor_done(Acceptor *a);
+
+/* Listens, unless it does already, or the server drains or is full: by EVENT_LISTENER in the epoll instance
+ * that a->epoll_fd names by now. To be called when a connection was closed, too. */
+void acceptor_start(Acceptor *a);
+
+/* Leaves the kernel's queue to the siblings, for good as the server drains. What it may have been woken up
+ * for is accepted yet, if @accept_last. */
+void acceptor_end(Acceptor *a, bool accept_last);
+
+/* Something may be there to accept at the listener of this index. */
+void acceptor_ready(Acceptor *a, unsigned index);
+
+/* Listens again when its time has come, a->retry_at. */
+void acceptor_expire(Acceptor *a);
+
+/* No listener is left that works. */
+bool acceptor_is_broken(const Acceptor *a);
