@@ -28,14 +28,14 @@ static inline bool char_is_space(char c) {
         return c == ' ' || c == '\t';
 }
 
+static inline char char_to_lower(char c) {
+        return c >= 'A' && c <= 'Z' ? (char) (c | 0x20) : c;
+}
+
 /* The value of a hexadecimal digit, -1 if @c is none. */
 static inline int char_hex_value(char c) {
         if (char_is_digit(c))
                 return c - '0';
         c |= 0x20;
         return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-static inline bool char_is_text(char c) {
-        return char_is(c, CHAR_TEXT);
 }

@@ -9,82 +9,37 @@
 #include "http/parser.h"
 
 #include <string.h>
-#include <strings.h>
 
 #include "basic/macro.h"
 #include "http/chars.h"
-
-#define TOKEN 1 /* tchar, RFC 9110, section 5.6.2 */
-#define HOST  2 /* reg-name, RFC 3986, section 3.2.2 */
-
-static const uint8_t classes[256] = {
-        ['0' ... '9'] = TOKEN | HOST,
-        ['A' ... 'Z'] = TOKEN | HOST,
-        ['a' ... 'z'] = TOKEN | HOST,
-        ['!'] = TOKEN | HOST,
-        ['$'] = TOKEN | HOST,
-        ['%'] = TOKEN | HOST,
-        ['&'] = TOKEN | HOST,
-        ['\''] = TOKEN | HOST,
-        ['*'] = TOKEN | HOST,
-        ['+'] = TOKEN | HOST,
-        ['-'] = TOKEN | HOST,
-        ['.'] = TOKEN | HOST,
-        ['_'] = TOKEN | HOST,
-        ['~'] = TOKEN | HOST,
-        ['#'] = TOKEN,
-        ['^'] = TOKEN,
-        ['`'] = TOKEN,
-        ['|'] = TOKEN,
-        ['('] = HOST,
-        [')'] = HOST,
-        [','] = HOST,
-        [';'] = HOST,
-        ['='] = HOST,
-};
-
-static const char *const method_names[HTTP_OTHER] = {
-        [HTTP_GET] = "GET",
-        [HTTP_HEAD] = "HEAD",
-        [HTTP_POST] = "POST",
-        [HTTP_PUT] = "PUT",
-        [HTTP_DELETE] = "DELETE",
-        [HTTP_CONNECT] = "CONNECT",
-        [HTTP_OPTIONS] = "OPTIONS",
-        [HTTP_TRACE] = "TRACE",
-        [HTTP_PATCH] = "PATCH",
-};
+#include "http/scan.h"
 
 /* A head while it is read. */
 typedef struct Head {
         const char *buf;
         HttpRequest *request;
         unsigned n_hosts, n_lengths, n_codings;
-        bool absolute;   /* the target named the authority: Host does not count */
+        bool named;      /* the target named the authority: Host does not count */
         bool says_close; /* options of the Connection field */
         bool says_keep_alive;
 } Head;
-
-static bool is_class(char c, uint8_t class) {
-        return classes[(uint8_t) c] & class;
-}
-
-static bool is_space(char c) {
-        return c == ' ' || c == '\t';
-}
-
-/* More than RFC 3986 allows (browsers send | and { as they are), but no space, control, '#' or byte beyond
- * ASCII. */
-static bool is_target_char(char c) {
-        return c > 0x20 && c < 0x7F && c != '#';
-}
 
 static HttpSlice slice(const char *buf, const char *from, const char *to) {
         return (HttpSlice){ .offset = (uint32_t) (from - buf), .length = (uint32_t) (to - from) };
 }
 
+/* Whether they are the same but for the case of letters. @word is lower case. */
 static bool equals(const char *p, size_t n, const char *word) {
-        return n == strlen(word) && strncasecmp(p, word, n) == 0;
+        size_t i = 0;
+
+        while (i < n && word[i] && char_to_lower(p[i]) == word[i])
+                i++;
+        return i == n && !word[i];
+}
+
+/* Of a byte inside a head, where every LF has its CR: a CR alone is none. */
+static bool is_line_end(const char *p) {
+        return *p == '\r' && p[1] == '\n';
 }
 
 static int too_long(const ParserScan *s) {
@@ -93,7 +48,8 @@ static int too_long(const ParserScan *s) {
 
 /* Whether what is there can begin a request at all. */
 static bool is_first(const ParserScan *s, const char *buf, size_t n) {
-        return n <= s->start || is_class(buf[s->start], TOKEN) || (buf[s->start] == '\r' && s->start == 0);
+        return n <= s->start || char_is(buf[s->start], CHAR_TOKEN) ||
+               (buf[s->start] == '\r' && s->start == 0);
 }
 
 /* PARSER_DONE when s->seen is the end of the head. */
@@ -102,8 +58,8 @@ static int find_end(ParserScan *s, const char *buf, size_t n, size_t max) {
                 if (!is_first(s, buf, n))
                         return 400;
 
-                const char *lf = memchr(buf + s->seen, '\n', n - s->seen);
-                if (!lf) {
+                const char *lf = scan_line(buf + s->seen, buf + n);
+                if (lf == buf + n) {
                         s->seen = (uint32_t) n;
                         return n >= max ? too_long(s) : PARSER_MORE;
                 }
@@ -112,7 +68,7 @@ static int find_end(ParserScan *s, const char *buf, size_t n, size_t max) {
                 if (end >= max)
                         return too_long(s);
                 if (end == s->line || buf[end - 1] != '\r')
-                        return 400; /* a bare LF: allowed to a recipient, but the stuff smuggling is made of
+                        return 400; /* a bare LF is allowed to a recipient, and is what smuggling is made of
                                      */
                 s->seen = end + 1;
                 if (end - 1 == s->line) {
@@ -128,27 +84,56 @@ static int find_end(ParserScan *s, const char *buf, size_t n, size_t max) {
 }
 
 static HttpMethod method_from_string(const char *p, size_t n) {
-        for (int m = 0; m < HTTP_OTHER; m++)
-                if (n == strlen(method_names[m]) && memcmp(p, method_names[m], n) == 0)
-                        return (HttpMethod) m;
+        static const struct {
+                char name[8];
+                HttpMethod method;
+        } methods[] = {
+                { "GET", HTTP_GET },
+                { "HEAD", HTTP_HEAD },
+                { "POST", HTTP_POST },
+                { "PUT", HTTP_PUT },
+                { "DELETE", HTTP_DELETE },
+                { "CONNECT", HTTP_CONNECT },
+                { "OPTIONS", HTTP_OPTIONS },
+                { "TRACE", HTTP_TRACE },
+                { "PATCH", HTTP_PATCH },
+        };
+        char name[8] = "";
+
+        if (n >= sizeof(name))
+                return HTTP_OTHER;
+        memcpy(name, p, n);
+        for (size_t i = 0; i < ELEMENTSOF(methods); i++)
+                if (memcmp(name, methods[i].name, sizeof(name)) == 0)
+                        return methods[i].method;
         return HTTP_OTHER;
 }
 
-/* uri-host [ ":" port ] (RFC 9110, section 7.2); no user information (section 4.2.4). */
+/* RFC 3986, section 3.2.2, but no check of what is between the brackets of an IP-literal beyond its
+ * characters. NULL: it is none. */
+static const char *skip_host(const char *p, const char *end) {
+        const char *begin = p;
+        bool literal = p < end && *p == '[';
+
+        for (p += literal; p < end && (char_is(*p, CHAR_HOST) || (literal && *p == ':')); p++)
+                if (*p == '%' && (end - p < 3 || char_hex_value(p[1]) < 0 || char_hex_value(p[2]) < 0))
+                        return NULL;
+        if (!literal)
+                return p;
+        return p < end && *p == ']' && p > begin + 1 ? p + 1 : NULL;
+}
+
+/* uri-host [ ":" port ] (RFC 9110, section 7.2); no user information (section 4.2.4), and no port without a
+ * host (section 4.2.1). */
 static bool is_authority(const char *p, const char *end) {
-        if (p < end && *p == '[') {
-                for (p++; p < end && *p != ']'; p++)
-                        if (!is_class(*p, HOST) && *p != ':')
-                                return false;
-                if (p == end)
-                        return false;
-                p++;
-        } else
-                while (p < end && is_class(*p, HOST))
-                        p++;
-        if (p < end && *p != ':')
+        const char *host = p;
+
+        p = skip_host(p, end);
+        if (!p || p == end)
+                return p;
+        if (*p != ':' || p == host)
                 return false;
-        for (p += p < end; p < end; p++)
+        for (p++; p < end; p++)
                 if (!char_is_digit(*p))
                         return false;
         return true;
@@ -166,9 +151,9 @@ static int parse_absolute_form(Head *h, const char *p, const char *end) {
         size_t n = (size_t) (end - p);
         const char *authority, *path;
 
-        if (n > 7 && strncasecmp(p, "http://", 7) == 0)
+        if (n > 7 && equals(p, 7, "http://"))
                 authority = p + 7;
-        else if (n > 8 && strncasecmp(p, "https://", 8) == 0)
+        else if (n > 8 && equals(p, 8, "https://"))
                 authority = p + 8;
         else
                 return 400;
@@ -177,26 +162,30 @@ static int parse_absolute_form(Head *h, const char *p, const char *end) {
                 path++;
         if (path == authority || !is_authority(authority, path))
                 return 400;
-        h->absolute = true;
+        h->named = true;
         h->request->authority = slice(h->buf, authority, path);
         split_query(h, path, end);
         return 0;
 }
 
+/* RFC 9112, section 3.2.3: a host and a port, neither of them empty (RFC 9110, section 9.3.6). */
+static int parse_authority_form(Head *h, const char *p, const char *end) {
+        if (!is_authority(p, end) || !char_is_digit(end[-1]) || !memchr(p, ':', (size_t) (end - p)))
+                return 400;
+        h->named = true;
+        h->request->authority = h->request->path = slice(h->buf, p, end);
+        h->request->query = (HttpSlice){ 0 };
+        return 0;
+}
+
+/* Its characters are right. */
 static int parse_target(Head *h, const char *p, const char *end) {
         if (p == end)
                 return 400;
         if (end - p > HTTP_TARGET_MAX)
                 return 414;
-        for (const char *q = p; q < end; q++)
-                if (!is_target_char(*q))
-                        return 400;
-
-        if (h->request->method == HTTP_CONNECT) {
-                h->request->path = slice(h->buf, p, end);
-                h->request->query = (HttpSlice){ 0 };
-                return is_authority(p, end) ? 0 : 400;
-        }
+        if (h->request->method == HTTP_CONNECT)
+                return parse_authority_form(h, p, end);
         if (*p == '/' || (h->request->method == HTTP_OPTIONS && end - p == 1 && *p == '*')) {
                 split_query(h, p, end);
                 return 0;
@@ -216,33 +205,37 @@ static int parse_version(Head *h, const char *p, const char *end) {
 }
 
 /* RFC 9112, section 3: exactly one space between the three parts. */
-static int parse_request_line(Head *h, const char *p, const char *end) {
-        const char *method = p, *target, *version;
+static int parse_request_line(Head *h, const char *p, const char *end, const char **ret_next) {
+        const char *method = p, *target, *space, *version, *cr;
         int r;
 
-        while (p < end && is_class(*p, TOKEN))
-                p++;
-        if (p == method || p == end || *p != ' ')
+        p = scan_token(p, end);
+        if (p == method || *p != ' ')
                 return 400;
         target = p + 1;
-        version = memchr(target, ' ', (size_t) (end - target));
-        if (!version)
+        space = scan_target(target, end);
+        if (*space != ' ')
+                return 400;
+        version = space + 1;
+        cr = scan_text(version, end);
+        if (!is_line_end(cr))
                 return 400;
 
-        r = parse_version(h, version + 1, end);
+        r = parse_version(h, version, cr);
         if (r != 0)
                 return r;
         if (p - method > HTTP_METHOD_MAX)
                 return 501; /* longer than any that somebody implements: RFC 9112, section 3 */
         h->request->method = method_from_string(method, (size_t) (p - method));
         h->request->method_name = slice(h->buf, method, p);
-        return parse_target(h, target, version);
+        *ret_next = cr + 2;
+        return parse_target(h, target, space);
 }
 
 static int apply_host(Head *h, const char *p, const char *end) {
         if (++h->n_hosts > 1 || !is_authority(p, end))
                 return 400;
-        if (!h->absolute)
+        if (!h->named)
                 h->request->authority = slice(h->buf, p, end);
         return 0;
 }
@@ -276,8 +269,9 @@ static int apply_content_length(Head *h, const char *p, const char *end) {
         return 0;
 }
 
-/* RFC 9112, section 6.1: chunked alone is understood. If it is there but not the last coding, nobody knows
- * where the body ends: 400; other codings are merely not implemented. */
+/* RFC 9112, section 6.1: chunked alone is understood, once, and without the empty elements that a list might
+ * have. If it is there but not the last coding, nobody knows where the body ends: 400; other codings are
+ * merely not implemented. */
 static int apply_transfer_encoding(Head *h, const char *p, const char *end) {
         HttpSlice list = slice(h->buf, p, end), e;
         unsigned n = 0, n_chunked = 0;
@@ -285,17 +279,15 @@ static int apply_transfer_encoding(Head *h, const char *p, const char *end) {
 
         if (++h->n_codings > 1)
                 return 400;
-        while (parser_next_element(h->buf, &list, &e)) {
+        if (equals(p, (size_t) (end - p), "chunked")) {
+                h->request->chunked = true;
+                return 0;
+        }
+        for (; parser_next_element(h->buf, &list, &e); n++) {
                 last = equals(h->buf + e.offset, e.length, "chunked");
                 n_chunked += last;
-                n++;
         }
-        if (n == 0 || n_chunked > 1 || (n_chunked == 1 && !last))
-                return 400;
-        if (n > 1 || n_chunked == 0)
-                return 501;
-        h->request->chunked = true;
-        return 0;
+        return n == n_chunked || n_chunked > 1 || (n_chunked == 1 && !last) ? 400 : 501;
 }
 
 static int apply_expect(Head *h, const char *p, const char *end) {
@@ -305,49 +297,48 @@ static int apply_expect(Head *h, const char *p, const char *end) {
         return 0;
 }
 
-static const struct {
-        const char *name;
-        int (*apply)(Head *h, const char *p, const char *end);
-} known_fields[] = {
-        { "host", apply_host },
-        { "connection", apply_connection },
-        { "content-length", apply_content_length },
-        { "transfer-encoding", apply_transfer_encoding },
-        { "expect", apply_expect },
-};
-
-static int apply_field(Head *h, const HttpField *f) {
-        const char *value = h->buf + f->value.offset;
-
-        for (size_t i = 0; i < ELEMENTSOF(known_fields); i++)
-                if (equals(h->buf + f->name.offset, f->name.length, known_fields[i].name))
-                        return known_fields[i].apply(h, value, value + f->value.length);
-        return 0;
+/* The fields that matter to the parser itself have names of different lengths. */
+static int apply_field(Head *h, const char *name, size_t n, const char *value, const char *end) {
+        switch (n) {
+        case 4:
+                return equals(name, n, "host") ? apply_host(h, value, end) : 0;
+        case 6:
+                return equals(name, n, "expect") ? apply_expect(h, value, end) : 0;
+        case 10:
+                return equals(name, n, "connection") ? apply_connection(h, value, end) : 0;
+        case 14:
+                return equals(name, n, "content-length") ? apply_content_length(h, value, end) : 0;
+        case 17:
+                return equals(name, n, "transfer-encoding") ? apply_transfer_encoding(h, value, end) : 0;
+        default:
+                return 0;
+        }
 }
 
 /* RFC 9112, section 5: no white space before the colon (5.1), no folded lines (5.2). */
-static int parse_field(Head *h, const char *p, const char *end) {
+static int parse_field(Head *h, const char *p, const char *end, const char **ret_next) {
         HttpRequest *request = h->request;
-        const char *name = p;
+        const char *name = p, *colon, *value, *stop;
 
-        while (p < end && is_class(*p, TOKEN))
-                p++;
-        if (p == name || p == end || *p != ':')
+        colon = scan_token(p, end);
+        if (colon == name || *colon != ':')
                 return 400;
+        for (value = colon + 1; char_is_space(*value);)
+                value++;
+        stop = scan_text(value, end);
+        if (!is_line_end(stop))
+                return 400;
+        *ret_next = stop + 2;
+        while (stop > value && char_is_space(stop[-1]))
+                stop--;
         if (request->n_fields >= HTTP_FIELDS_MAX)
                 return 431;
 
-        HttpField *f = request->fields + request->n_fields++;
-        f->name = slice(h->buf, name, p);
-        for (p++; p < end && is_space(*p);)
-                p++;
-        for (const char *q = p; q < end; q++)
-                if (!char_is_text(*q))
-                        return 400;
-        while (end > p && is_space(end[-1]))
-                end--;
-        f->value = slice(h->buf, p, end);
-        return apply_field(h, f);
+        request->fields[request->n_fields++] = (HttpField){
+                .name = slice(h->buf, name, colon),
+                .value = slice(h->buf, value, stop),
+        };
+        return apply_field(h, name, (size_t) (colon - name), value, stop);
 }
 
 /* What only all fields together tell. */
@@ -373,9 +364,18 @@ static void request_init(HttpRequest *request, uint32_t head_size) {
         request->head_size = head_size;
 }
 
+/* Nothing in here looks at or behind @end: the empty line before it stops every run of bytes. */
+static int parse_lines(Head *h, const char *p, const char *end) {
+        int r;
+
+        r = parse_request_line(h, p, end, &p);
+        while (r == 0 && p < end - 2)
+                r = parse_field(h, p, end, &p);
+        return r;
+}
+
 int parser_parse_head(ParserScan *scan, const char *buf, size_t n, size_t max, HttpRequest *ret) {
         Head h = { .buf = buf, .request = ret };
-        const char *p, *end;
         int r;
 
         r = find_end(scan, buf, n, max);
@@ -383,16 +383,8 @@ int parser_parse_head(ParserScan *scan, const char *buf, size_t n, size_t max, H
                 return r;
 
         request_init(ret, scan->seen);
-        end = buf + scan->seen - 2;
-        for (p = buf + scan->start; p < end;) {
-                const char *lf = memchr(p, '\n', (size_t) (end - p));
-
-                r = p == buf + scan->start ? parse_request_line(&h, p, lf - 1) : parse_field(&h, p, lf - 1);
-                if (r != 0)
-                        return r;
-                p = lf + 1;
-        }
-        return check_head(&h);
+        r = parse_lines(&h, buf + scan->start, buf + scan->seen);
+        return r != 0 ? r : check_head(&h);
 }
 
 bool parser_next_field(
@@ -411,14 +403,14 @@ bool parser_next_field(
 bool parser_next_element(const char *buf, HttpSlice *list, HttpSlice *ret) {
         const char *p = buf + list->offset, *end = p + list->length, *comma, *stop;
 
-        while (p < end && (is_space(*p) || *p == ','))
+        while (p < end && (char_is_space(*p) || *p == ','))
                 p++;
         if (p == end)
                 return false;
         comma = memchr(p, ',', (size_t) (end - p));
         stop = comma ?: end;
         *list = slice(buf, stop, end);
-        while (stop > p && is_space(stop[-1]))
+        while (stop > p && char_is_space(stop[-1]))
                 stop--;
         *ret = slice(buf, p, stop);
         return true;
