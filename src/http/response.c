@@ -10,7 +10,7 @@
 
 #include "basic/fd.h"
 #include "basic/macro.h"
-#include "http/chars.h"
+#include "http/scan.h"
 
 /* The registry of RFC 9110, section 16.2.1, without what belongs to other protocols. */
 static const struct {
@@ -141,25 +141,11 @@ int response_add_raw(Response *r, const char *fields, size_t n) {
         return 0;
 }
 
-static bool is_token(const char *s) {
-        static const char tchars[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-                                     "!#$%&'*+-.^_`|~";
-
-        return *s && s[strspn(s, tchars)] == '\0';
-}
-
-static bool is_valid_name(const char *name) {
-        if (!is_token(name))
+static bool is_valid_name(const char *name, size_t n) {
+        if (n == 0 || scan_token(name, name + n) < name + n)
                 return false;
         for (size_t i = 0; i < ELEMENTSOF(framing_fields); i++)
                 if (strcasecmp(name, framing_fields[i]) == 0)
-                        return false;
-        return true;
-}
-
-static bool is_valid_value(const char *value) {
-        for (const char *p = value; *p; p++)
-                if (!char_is_text(*p))
                         return false;
         return true;
 }
@@ -169,7 +155,7 @@ int response_add_field(Response *r, const char *name, const char *value) {
         char *p;
         int k;
 
-        if (!is_valid_name(name) || !is_valid_value(value))
+        if (!is_valid_name(name, n_name) || scan_text(value, value + n_value) < value + n_value)
                 return -EINVAL;
         if (n_name > RESPONSE_FIELDS_MAX || n_value > RESPONSE_FIELDS_MAX)
                 return -ENOBUFS;
