@@ -9,7 +9,7 @@
  */
 #define CONNECTION_SKIP_MAX (64 * 1024)
 
-/* The deadline belongs to the state: to stay in one does not move it. */
+/* The deadline belongs to the state and the request: to stay in one does not move it. */
 void connection_set_state(Connection *c, ConnectionState to);
 
 /* Only real progress moves the deadline: a byte now and then could hold a connection for ever. */

@@ -45,17 +45,18 @@ typedef enum Step {
         STEP_CLOSE,
 } Step;
 
-/* Row: from; bits: to. */
+/* Row: from; bits: to. A request that is answered at once leaves no trace. */
+#define AT_WORK                                                                                             \
+        (1 << CONNECTION_IDLE | 1 << CONNECTION_READING | 1 << CONNECTION_BODY | 1 << CONNECTION_HANDLING | \
+                        1 << CONNECTION_SENDING | 1 << CONNECTION_LINGERING)
+
 static const uint8_t connection_edges[_CONNECTION_STATE_MAX] = {
         [CONNECTION_FREE] = 1 << CONNECTION_IDLE | 1 << CONNECTION_READING,
-        [CONNECTION_IDLE] = 1 << CONNECTION_READING | 1 << CONNECTION_HANDLING | 1 << CONNECTION_SENDING,
-        [CONNECTION_READING] = 1 << CONNECTION_IDLE | 1 << CONNECTION_HANDLING | 1 << CONNECTION_SENDING,
-        [CONNECTION_BODY] = 1 << CONNECTION_IDLE | 1 << CONNECTION_READING | 1 << CONNECTION_HANDLING |
-                            1 << CONNECTION_SENDING | 1 << CONNECTION_LINGERING,
-        [CONNECTION_HANDLING] = 1 << CONNECTION_IDLE | 1 << CONNECTION_READING | 1 << CONNECTION_BODY |
-                                1 << CONNECTION_SENDING | 1 << CONNECTION_LINGERING,
-        [CONNECTION_SENDING] = 1 << CONNECTION_IDLE | 1 << CONNECTION_READING | 1 << CONNECTION_BODY |
-                               1 << CONNECTION_HANDLING | 1 << CONNECTION_LINGERING,
+        [CONNECTION_IDLE] = AT_WORK,
+        [CONNECTION_READING] = AT_WORK,
+        [CONNECTION_BODY] = AT_WORK,
+        [CONNECTION_HANDLING] = AT_WORK,
+        [CONNECTION_SENDING] = AT_WORK,
         [CONNECTION_LINGERING] = 0,
 };
 
@@ -82,8 +83,9 @@ static void connection_arm(Connection *c) {
 }
 
 void connection_set_state(Connection *c, ConnectionState to) {
-        if (c->record->state == to)
+        if (c->record->state == to && !c->answered)
                 return;
+        c->answered = false;
         assert(connection_edges[c->record->state] & (1 << to));
         c->record->state = (uint8_t) to;
         connection_arm(c);
@@ -197,7 +199,7 @@ static Step connection_answer_status(Connection *c, Exchange *x, unsigned status
         r->linger = true;
         r->body = RECORD_BODY_NONE;
         r->head_size = 0;
-        connection_set_state(c, CONNECTION_SENDING);
+        c->answered = true;
         exchange_respond_status(x, status);
         return r->broken ? STEP_CLOSE : STEP_FLUSH;
 }
@@ -225,7 +227,7 @@ static Step connection_handle(Connection *c, Exchange *x) {
         r->head_size = request->head_size;
         r->body_at = r->input_start + request->head_size;
 
-        connection_set_state(c, CONNECTION_HANDLING);
+        c->answered = true;
         connection_open_exchange(c, x);
         c->server->handler.request(c->server->handler.userdata, x);
         return STEP_ON;

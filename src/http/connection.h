@@ -43,6 +43,7 @@ struct Connection {
         Timeout timeout;
         List runnable;     /* something happened to it outside of its turn */
         uint32_t progress; /* bytes that went over since the deadline was set */
+        bool answered;     /* a request was taken up since the deadline was set: what follows has a new one */
         bool measured;     /* whether the next is known */
         int64_t unsent;    /* what the kernel held when the deadline was set */
 };

@@ -70,8 +70,18 @@ static const struct {
         { 511, "Network Authentication Required" },
 };
 
-static const char *const framing_fields[] = { "Connection", "Content-Length", "Date", "Keep-Alive",
-        "Trailer", "Transfer-Encoding", "Upgrade" };
+static const struct {
+        size_t size;
+        const char *name;
+} framing_fields[] = {
+        { 4, "Date" },
+        { 7, "Trailer" },
+        { 7, "Upgrade" },
+        { 10, "Connection" },
+        { 10, "Keep-Alive" },
+        { 14, "Content-Length" },
+        { 17, "Transfer-Encoding" },
+};
 
 const char *response_phrase(unsigned status) {
         for (size_t i = 0; i < ELEMENTSOF(phrases); i++)
@@ -145,7 +155,7 @@ static bool is_valid_name(const char *name, size_t n) {
         if (n == 0 || scan_token(name, name + n) < name + n)
                 return false;
         for (size_t i = 0; i < ELEMENTSOF(framing_fields); i++)
-                if (strcasecmp(name, framing_fields[i]) == 0)
+                if (n == framing_fields[i].size && strcasecmp(name, framing_fields[i].name) == 0)
                         return false;
         return true;
 }
