@@ -151,13 +151,15 @@ int response_add_raw(Response *r, const char *fields, size_t n) {
         return 0;
 }
 
+static bool is_framing_field(const char *name, size_t n) {
+        for (size_t i = 0; i < ELEMENTSOF(framing_fields) && framing_fields[i].size <= n; i++)
+                if (n == framing_fields[i].size && strncasecmp(name, framing_fields[i].name, n) == 0)
+                        return true;
+        return false;
+}
+
 static bool is_valid_name(const char *name, size_t n) {
-        if (n == 0 || scan_token(name, name + n) < name + n)
-                return false;
-        for (size_t i = 0; i < ELEMENTSOF(framing_fields); i++)
-                if (n == framing_fields[i].size && strcasecmp(name, framing_fields[i].name) == 0)
-                        return false;
-        return true;
+        return n > 0 && scan_token(name, name + n) == name + n && !is_framing_field(name, n);
 }
 
 int response_add_field(Response *r, const char *name, const char *value) {
@@ -204,15 +206,18 @@ static char *put_string(char *p, const char *s) {
         return mempcpy(p, s, strlen(s));
 }
 
+/* From the last digit to the first, in place: digits put together elsewhere would have to be copied while
+ * they are still on their way to memory. */
 static char *put_number(char *p, uint64_t v) {
-        char digits[20];
-        size_t n = sizeof(digits);
+        unsigned n = 1;
+        char *end;
 
-        do {
-                digits[--n] = (char) ('0' + v % 10);
-                v /= 10;
-        } while (v > 0);
-        return mempcpy(p, digits + n, sizeof(digits) - n);
+        for (uint64_t rest = v; rest >= 10; rest /= 10)
+                n++;
+        end = p + n;
+        for (p = end; n > 0; n--, v /= 10)
+                *--p = (char) ('0' + v % 10);
+        return end;
 }
 
 #define PUT(p, text) mempcpy(p, text, sizeof(text) - 1)
