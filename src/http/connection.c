@@ -28,7 +28,7 @@
 /* A turn gives so many answers and sends and reads so many bytes: one fast client cannot hold up the others
  * for long. */
 #define TURN_ANSWERS 128
-#define TURN_BYTES   (1024 * 1024)
+#define TURN_BYTES   (2 * 1024 * 1024)
 #define TURN_READS   8
 
 /* There must be room for this before a request is looked at: the head of any answer, an error page instead

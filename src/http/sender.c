@@ -14,7 +14,7 @@
 #include "basic/macro.h"
 #include "http/connection-internal.h"
 
-#define SENDFILE_MAX (256 * 1024)
+#define SENDFILE_MAX (1024 * 1024)
 
 /* Files up to this size are copied into the output: cheaper than a call of their own, and several go out in
  * one. */
