@@ -63,6 +63,7 @@ int config_refuse(const Config *c, size_t member, char **ret_error, const char *
                 *ret_error = NULL;
                 return -ENOMEM;
         }
+        text_make_printable(message); /* there may be a path in it */
 
         const ConfigPlace *place = c->places + (k - config_keys);
         if (place->line > 0)

@@ -256,6 +256,8 @@ static void test_bad_module(void **state) {
                         ": app.module: found nothing, expected the path of a shared object, such as \"/usr/local/lib/app.so\"");
         refuse("app: { kind = \"module\"; module = \"app.so\"; };",
                         ":1: app.module: found \"app.so\", expected an absolute path, or \"\" for none");
+        refuse("app: { kind = \"module\"; module = \"/\\nREADY=1\"; };",
+                        ":1: app.module: cannot open /?READY=1: No such file or directory");
         snprintf(module, sizeof(module), "%s/app.so", dir);
         snprintf(text, sizeof(text), "app: {\n kind = \"module\";\n module = \"%s\"; };", module);
         snprintf(expected, sizeof(expected), ":3: app.module: cannot open %s: No such file or directory",
