@@ -157,6 +157,12 @@ static void loop_close_all(Loop *l) {
                 connection_done(c);
 }
 
+void loop_set_log(Loop *l, LogWriter *log) {
+        l->log = log;
+        l->server.log = log_writer_log;
+        l->server.log_userdata = log;
+}
+
 void loop_done(Loop *l) {
         l->server.draining = true;
         loop_close_all(l);
@@ -309,6 +315,8 @@ static void loop_expire(Loop *l) {
                 loop_apply(l, c, EPOLL_CTL_MOD, connection_expired(c));
         }
         acceptor_expire(&l->acceptor);
+        if (l->log && log_writer_deadline(l->log) <= l->server.now)
+                log_writer_flush(l->log, l->server.now);
 }
 
 /* What came about outside of the connections' own turns. */
@@ -323,6 +331,8 @@ static int loop_timeout_msec(const Loop *l) {
         uint64_t deadline = MIN(server_next_deadline(&l->server), MIN(l->acceptor.retry_at, l->end_at));
         uint64_t now = l->server.now;
 
+        if (l->log)
+                deadline = MIN(deadline, log_writer_deadline(l->log));
         if (deadline == USEC_INFINITY)
                 return -1;
         if (deadline <= now)

@@ -10,6 +10,7 @@
 #include "board/board.h"
 #include "http/server.h"
 #include "worker/acceptor.h"
+#include "worker/log-writer.h"
 #include "worker/options.h"
 
 typedef struct Loop {
@@ -22,6 +23,7 @@ typedef struct Loop {
         uint64_t leave_at; /* number of answers; UINT64_MAX: never, or it has been said */
         uint64_t end_at;   /* of a drain that nobody watches over; else USEC_INFINITY */
         pid_t master;
+        LogWriter *log; /* borrowed; NULL: there is none */
         Server server;
 
         /* Called once, when it begins to drain; NULL: nobody wants to know. */
@@ -38,6 +40,9 @@ void loop_block_signals(void);
 int loop_init(Loop *l, const Board *board, BoardCell *cell, const Identity *identity, int channel_fd,
                 const Options *options, const Handler *handler);
 void loop_done(Loop *l);
+
+/* Every exchange that is over is told to @log, which must outlive the loop. */
+void loop_set_log(Loop *l, LogWriter *log);
 
 /* Says on the board that it is ready, and serves until it was told to drain (by SIGTERM, or by the end of
  * the channel) and all connections are closed. Every turn beats on the board; an idle loop makes none by

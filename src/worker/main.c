@@ -44,13 +44,44 @@ static int fail_directory(const Job *j, int error, const char *what) {
         return fail(j, error, reason);
 }
 
+static int open_log(const Job *j, LogWriter *log) {
+        static const AccessLogFormat formats[] = {
+                [OPTIONS_LOG_COMMON] = ACCESS_LOG_COMMON,
+                [OPTIONS_LOG_COMBINED] = ACCESS_LOG_COMBINED,
+                [OPTIONS_LOG_JSON] = ACCESS_LOG_JSON,
+        };
+        const char *target = j->options->access_log;
+        char reason[BOARD_REASON_SIZE];
+        int r;
+
+        if (!target)
+                return 0;
+        r = log_writer_init(log, target, formats[j->options->access_log_format], j->identity->app,
+                        j->identity->worker);
+        if (r == 0)
+                return 0;
+        errno = -r;
+        if (r < 0)
+                snprintf(reason, sizeof(reason), "Failed to open the access log %s: %m", target);
+        else
+                snprintf(reason, sizeof(reason), "The access log %s is not a regular file.", target);
+        log_writer_done(log);
+        return fail(j, r < 0 ? r : -EINVAL, reason);
+}
+
 static int run_loop(const Job *j, const Handler *handler, void (*on_drain)(void *userdata), void *userdata) {
+        LogWriter log = LOG_WRITER_NULL;
         Loop loop;
         int r;
 
+        r = open_log(j, &log);
+        if (r < 0)
+                return r;
         r = loop_init(&loop, j->board, j->cell, j->identity, j->channel_fd, j->options, handler);
         loop.on_drain = on_drain;
         loop.drain_userdata = userdata;
+        if (j->options->access_log)
+                loop_set_log(&loop, &log);
         if (r >= 0)
                 r = loop_run(&loop);
         if (r < 0)
@@ -58,6 +89,7 @@ static int run_loop(const Job *j, const Handler *handler, void (*on_drain)(void 
                                 r == -ESTALE ? "The module has ended its event loop."
                                              : "Failed to listen on the sockets of LISTEN_FDS; the log says why.");
         loop_done(&loop);
+        log_writer_done(&log);
         return r;
 }
 
