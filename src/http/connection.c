@@ -102,6 +102,15 @@ void connection_wake(Connection *c) {
                 list_append(&c->server->runnable, &c->runnable);
 }
 
+/* Who will be named in the log, while the socket still knows: of one that was reset it does not. */
+static void connection_note_peer(Connection *c) {
+        struct sockaddr_storage peer;
+        socklen_t n = sizeof(peer);
+
+        if (getpeername(c->fd, (struct sockaddr *) &peer, &n) >= 0)
+                proxy_address_from_sockaddr(&peer, &c->record->client);
+}
+
 int connection_open(Server *server, int fd, Connection **ret) {
         Connection *c;
 
@@ -119,6 +128,8 @@ int connection_open(Server *server, int fd, Connection **ret) {
                 .parts = BUFFER_NONE,
                 .file_fd = -EBADF,
         };
+        if (server->log)
+                connection_note_peer(c);
         connection_set_state(c, c->record->proxy ? CONNECTION_READING : CONNECTION_IDLE);
         server->n_opened = MAX(server->n_opened, (unsigned) fd + 1);
         server_count_connection(server);
@@ -288,7 +299,7 @@ static Step connection_read_proxy(Connection *c) {
                         return STEP_CLOSE;
                 }
                 r->proxy_left = (uint32_t) header.length;
-                if (header.command == PROXY_COMMAND_PROXY)
+                if (header.source.family != AF_UNSPEC)
                         r->client = header.source;
         }
         uint32_t n = MIN(r->proxy_left, (uint32_t) connection_input_size(c));

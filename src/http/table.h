@@ -54,7 +54,7 @@ typedef struct Record {
         uint32_t part, n_parts, part_text, parts_text_size;
 
         uint32_t n_drained;  /* bytes thrown away while lingering */
-        ProxyAddress client; /* as the PROXY header says; AF_UNSPEC: as the socket says */
+        ProxyAddress client; /* as the PROXY header says; AF_UNSPEC: the socket knows */
 } Record;
 
 typedef struct Table {
