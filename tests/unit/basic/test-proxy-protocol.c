@@ -74,7 +74,7 @@ static void test_addresses(void **state) {
         assert_int_equal(parse(HEADER("\x21\x21\x00\x24" INET6)), 0);
         assert_int_equal(got.header.length, 52);
         assert_address(&got.header.source, AF_INET6, INET6, 1);
-        assert_address(&got.header.destination, AF_INET6, INET6 + 16, 65535);
+        assert_address(&got.header.destination, AF_INET6, &INET6[16], 65535);
 
         assert_int_equal(parse(HEADER("\x21\x12\x00\x0C" INET)), 0); /* a datagram's */
         assert_int_equal(got.header.source.family, AF_INET);
@@ -185,7 +185,7 @@ static void test_line(void **state) {
         assert_int_equal(parse_text("PROXY TCP6 2001:db8::1 2001:DB8:0:0:0:0:0:2 1 65535\r\n"), 0);
         assert_int_equal(got.header.length, 53);
         assert_address(&got.header.source, AF_INET6, INET6, 1);
-        assert_address(&got.header.destination, AF_INET6, INET6 + 16, 65535);
+        assert_address(&got.header.destination, AF_INET6, &INET6[16], 65535);
 
         assert_int_equal(parse_text("PROXY TCP4 255.255.255.255 0.0.0.0 0 65535\r\n"), 0);
         assert_address(&got.header.source, AF_INET, "\xFF\xFF\xFF\xFF", 0);
