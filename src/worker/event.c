@@ -35,6 +35,8 @@ int event_init(void) {
 void event_done(void) {
         inner.event = sd_event_unref(inner.event);
         inner.epoll_fd = safe_close(inner.epoll_fd);
+        inner.fd = -EBADF;
+        inner.armed = inner.pending = inner.touched = false;
 }
 
 int event_fd(void) {
@@ -90,10 +92,13 @@ static int advance(void) {
 }
 
 bool event_prepare(void) {
+        int r;
+
         if (!inner.event || (!inner.touched && !inner.pending))
                 return false;
-        inner.touched = false;
-        return advance() != 0; /* an error is told by event_dispatch() */
+        r = advance();
+        inner.touched = r < 0; /* then event_dispatch() fails, too, and says so */
+        return r != 0;
 }
 
 static int dispatch_one(void) {
