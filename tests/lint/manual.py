@@ -42,7 +42,8 @@ for program, section in [(musterd, "8"), *zip(sys.argv[3::2], sys.argv[4::2])]:
             errors.append(f"{name}({section}) does not explain {verb}")
 
 libmuster = "".join(p.read_text() for p in (SRC / "man").glob("*.3.scd"))
-for name in re.findall(r"^\s+(muster_\w+);", (SRC / "lib/libmuster.sym").read_text(), re.M):
+symbols = (SRC / "lib/libmuster.sym").read_text() + (SRC / "worker/muster-worker.sym").read_text()
+for name in re.findall(r"^\s+(muster_\w+);", symbols, re.M):
     checked += 1
     if name not in libmuster.replace("\\", ""):
         errors.append(f"no manual page of section 3 names {name}")
