@@ -95,12 +95,16 @@ static int run_loop(const Job *j, const Handler *handler, void (*on_drain)(void 
 
 static int serve_files(const Job *j) {
         _cleanup_close_ int directory = open(j->options->directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        StaticSite site = { .root.fd = directory, .whoami = j->options->whoami, .identity = j->identity };
+        StaticSite site;
         const Handler handler = { .request = static_request, .userdata = &site };
+        int r;
 
         if (directory < 0)
                 return fail_directory(j, -errno, "Failed to open the directory");
-        return run_loop(j, &handler, NULL, NULL);
+        static_site_init(&site, directory, j->options, j->identity);
+        r = run_loop(j, &handler, NULL, NULL);
+        static_site_done(&site);
+        return r;
 }
 
 static int serve_module(const Job *j) {

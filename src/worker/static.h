@@ -5,15 +5,22 @@
 
 #include <stdbool.h>
 
-#include "http/file.h"
 #include "http/exchange.h"
+#include "http/file-cache.h"
+#include "http/file.h"
 #include "worker/options.h"
 
 typedef struct StaticSite {
         FileRoot root;
+        FileCache cache;
         bool whoami;
-        const Identity *identity; /* borrowed */
+        bool listing;
+        const Identity *identity; /* borrowed, as are the strings of the options */
 } StaticSite;
+
+/* Borrows @directory, which may be O_PATH. */
+void static_site_init(StaticSite *site, int directory, const Options *options, const Identity *identity);
+void static_site_done(StaticSite *site);
 
 /* A Handler's request() with a StaticSite as its userdata. */
 void static_request(void *userdata, Exchange *x);
