@@ -19,6 +19,8 @@
 /* How often a small file is read that changes under our hands, before it is left to be sent as it is. */
 #define READ_TRIES 3
 
+#define SETTLED_SECONDS 1
+
 /* How many entries one call lets go of because of their age: they go as they came, little by little. */
 #define SWEEP_MAX 4
 
@@ -153,6 +155,7 @@ static int variant_new(const FileCache *c, const struct stat *st, const char *ty
                 .modified = st->st_mtim.tv_sec,
                 .stamp = stamp_of(st),
                 .varies = varies,
+                .ahead = st->st_mtim.tv_sec > now,
                 .fields = fields,
         };
         variant_set_etag(v, st, encoding);
@@ -259,7 +262,7 @@ static int make_variants(FileCache *c, const FileEntry *e, const char *path,
 
                 if (files[i].fd < 0)
                         continue;
-                if (old && old->varies == varies && stamp_equals(&old->stamp, &files[i].st)) {
+                if (old && !old->ahead && old->varies == varies && stamp_equals(&old->stamp, &files[i].st)) {
                         variants[i] = file_variant_ref(old);
                         continue;
                 }
@@ -448,12 +451,16 @@ static bool cache_gives_way(FileCache *c, int error, const FileEntry *except) {
         return gave;
 }
 
-/* What was last changed in the future looks the same after the next change, if that is set to the same time:
- * and its Last-Modified is the time of the answer. */
+/* What has just been changed may be changed again, with time stamps too coarse to tell and people who look
+ * at once whether it is there: it is compared at each use. So is what comes from the future, the
+ * Last-Modified of which is the time of the answer. */
 static bool entry_is_settled(const FileEntry *e, int64_t now) {
-        for (int i = 0; i < _ENCODING_MAX; i++)
-                if (e->variants[i] && e->variants[i]->modified > now)
+        for (int i = 0; i < _ENCODING_MAX; i++) {
+                const FileVariant *v = e->variants[i];
+
+                if (v && MAX(v->stamp.modified.tv_sec, v->stamp.changed.tv_sec) >= now - SETTLED_SECONDS)
                         return false;
+        }
         return true;
 }
 

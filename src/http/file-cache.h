@@ -5,9 +5,10 @@
  * small ones in memory, and with what lies beside them compressed.
  *
  * An entry is taken as it is for a while (valid_usec) and then compared with the file of that name: one that
- * is the same keeps what it has. What is not there is not remembered, or anybody could fill the cache with
- * names, and a file that is put there would not be seen at once. Nothing here needs a timer: what nobody has
- * asked for in FILE_CACHE_UNUSED_USEC is let go of when something else is asked for. */
+ * is the same keeps what it has; one that was changed a moment ago is compared at each use. What is not
+ * there is not remembered, or anybody could fill the cache with names, and a file that is put there would
+ * not be seen at once. Nothing here needs a timer: what nobody has asked for in FILE_CACHE_UNUSED_USEC is
+ * let go of when something else is asked for. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -45,6 +46,7 @@ typedef struct FileVariant {
         int64_t modified; /* in seconds */
         FileStamp stamp;
         bool varies; /* there are others: told by Vary */
+        bool ahead;  /* it comes from the future: what is said of its time is true for a moment */
         char etag[FILE_ETAG_MAX + 8];
 
         /* Content-Type, first of all; what else belongs to the content; from kept_at on what an answer

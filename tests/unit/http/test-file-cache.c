@@ -309,7 +309,7 @@ static void test_off(void **state) {
         expect_text("s", "two!");
 }
 
-/* A file from the future is compared at each use. */
+/* A file from the future is compared at each use, and so is one that has just been changed. */
 static void test_future(void **state) {
         FileEntry *e;
 
@@ -317,6 +317,13 @@ static void test_future(void **state) {
         assert_int_equal(file_cache_get(&cache, "s", 1, now, 1000, &e), 0);
         assert_non_null(strstr(plain(e)->fields, "Last-Modified: Thu, 01 Jan 1970 00:16:40 GMT\r\n"));
         assert_null(find("s"));
+
+        int64_t changed = plain(e)->stamp.changed.tv_sec;
+        assert_int_equal(file_cache_get(&cache, "s", 1, now, changed + 1, &e), 0);
+        assert_null(strstr(plain(e)->fields, "1970"));
+        assert_null(find("s"));
+        assert_int_equal(file_cache_get(&cache, "s", 1, now, changed + 2, &e), 0);
+        assert_ptr_equal(find("s"), e);
 }
 
 /* A change in place is seen on the descriptor. */
