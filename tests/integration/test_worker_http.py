@@ -315,7 +315,8 @@ def test_small_answers_are_not_delayed(worker):
     worker.wait_until(lambda: worker.connections == 0)
     with contextlib.closing(worker.connect()) as client:
         assert client.request("/small.txt").status == 200
-        fd = ctypes.CDLL(None).syscall(438, worker.pidfd, int(worker.fds()[-1]), 0)  # pidfd_getfd
+        sockets = [n for n in worker.fds() if os.readlink(f"/proc/{worker.pid}/fd/{n}").startswith("socket:")]
+        fd = ctypes.CDLL(None).syscall(438, worker.pidfd, int(sockets[-1]), 0)  # pidfd_getfd
         if fd < 0:
             pytest.skip("pidfd_getfd is not permitted here")
         with socket.socket(fileno=fd) as accepted:
@@ -419,12 +420,12 @@ def test_malformed_request_is_refused(worker, data, status):
     assert worker.raw(data).status == status
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "TRACE", "PATCH"])
 def test_other_methods_are_not_allowed(worker, method):
     """405 with Allow; the body is skipped and the connection goes on."""
     with contextlib.closing(worker.connect()) as client:
         answer = client.request("/", method=method, headers=["Content-Length: 65536"], body=b"x" * 65536)
-        assert (answer.status, answer.headers["allow"], answer.closes) == (405, "GET, HEAD", False)
+        assert (answer.status, answer.headers["allow"], answer.closes) == (405, "GET, HEAD, OPTIONS", False)
         chunks = b"1000\r\n" + b"y" * 4096 + b"\r\n0\r\n\r\n"
         assert client.request("/", method=method, headers=["Transfer-Encoding: chunked"], body=chunks).status == 405
         assert client.request("/small.txt").status == 200 and client.buffer == b""
@@ -568,7 +569,7 @@ def test_counters_on_the_board(site):
 
 def test_descriptors_do_not_leak(site):
     """A thousand connections of every kind of end leave the descriptors as they were."""
-    with started(site) as w:
+    with started(site, "--file-cache=0") as w:
         assert w.get("/").status == 200
         w.wait_until(lambda: w.connections == 0)
         before = w.fds()
