@@ -14,11 +14,12 @@
 
 static const struct {
         const char *name, *suffix;
+        size_t name_size;
 } encodings[_ENCODING_MAX] = {
-        [ENCODING_BR] = { "br", ".br" },
-        [ENCODING_ZSTD] = { "zstd", ".zst" },
-        [ENCODING_GZIP] = { "gzip", ".gz" },
-        [ENCODING_IDENTITY] = { "identity", "" },
+        [ENCODING_BR] = { "br", ".br", 2 },
+        [ENCODING_ZSTD] = { "zstd", ".zst", 4 },
+        [ENCODING_GZIP] = { "gzip", ".gz", 4 },
+        [ENCODING_IDENTITY] = { "identity", "", 8 },
 };
 
 /* What the client says of each coding, and of those that it does not name. */
@@ -69,17 +70,14 @@ static int element_weight(const char *p, const char *end) {
         return parse_weight(p + 2, end);
 }
 
-static bool is_name(const char *s, size_t n, const char *name) {
-        return n == strlen(name) && strncasecmp(s, name, n) == 0;
-}
-
 static int *weight_of_name(Weights *weights, const char *s, size_t n) {
         if (n == 1 && *s == '*')
                 return &weights->others;
         for (int i = 0; i < _ENCODING_MAX; i++)
-                if (is_name(s, n, encodings[i].name))
+                if (n == encodings[i].name_size && strncasecmp(s, encodings[i].name, n) == 0)
                         return &weights->of[i];
-        return is_name(s, n, "x-gzip") ? &weights->of[ENCODING_GZIP] : NULL; /* section 8.4.1.3 */
+        return n == 6 && strncasecmp(s, "x-gzip", n) == 0 ? &weights->of[ENCODING_GZIP]
+                                                          : NULL; /* section 8.4.1.3 */
 }
 
 static void read_element(Weights *weights, const char *p, size_t n) {

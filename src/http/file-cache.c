@@ -71,10 +71,13 @@ static void variant_release(FileHold *hold) {
         file_variant_unref(CONTAINER_OF(hold, FileVariant, hold));
 }
 
-bool file_variant_is_current(const FileVariant *v) {
+bool file_variant_is_current(FileVariant *v, uint64_t now) {
         struct stat st;
 
-        return v->fd < 0 || (fstat(v->fd, &st) >= 0 && stamp_equals(&v->stamp, &st));
+        if (v->fd < 0 || v->seen == now)
+                return true;
+        v->seen = now;
+        return fstat(v->fd, &st) >= 0 && stamp_equals(&v->stamp, &st);
 }
 
 /* A tag of its own for each coding: a strong one names bytes (RFC 9110, section 8.8.3). */

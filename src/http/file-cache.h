@@ -42,6 +42,7 @@ typedef struct FileVariant {
         unsigned n_refs;
         int fd;              /* -EBADF: the content is in memory */
         const char *content; /* NULL: it is to be read from fd */
+        uint64_t seen;       /* when the descriptor was last looked at */
         uint64_t size;
         int64_t modified; /* in seconds */
         FileStamp stamp;
@@ -109,8 +110,8 @@ int file_cache_get(FileCache *c, const char *key, size_t n, uint64_t now, int64_
 /* The caller is done with an entry; variants to which it has a reference stay. */
 void file_cache_release(FileCache *c, FileEntry *e);
 
-/* Whether what is sent from the descriptor is what the fields say. */
-bool file_variant_is_current(const FileVariant *v);
+/* Whether what is sent from the descriptor is what the fields say. It is looked at once in a moment. */
+bool file_variant_is_current(FileVariant *v, uint64_t now);
 
 FileVariant *file_variant_ref(FileVariant *v);
 FileVariant *file_variant_unref(FileVariant *v);

@@ -376,7 +376,7 @@ static int answer_cached(Answer *a, FileEntry *e) {
         int r;
 
         for (int i = 0; i < _ENCODING_MAX; i++)
-                current &= !e->variants[i] || file_variant_is_current(e->variants[i]);
+                current &= !e->variants[i] || file_variant_is_current(e->variants[i], a->x->server->now);
         if (!current) {
                 e->valid_until = 0;
                 r = get_entry(a, e->key, e->key_size, &e);
