@@ -13,6 +13,7 @@
 
 #include "basic/fd.h"
 #include "basic/log.h"
+#include "worker/crash.h"
 
 /* Handlers in a row, before the clients get their turn. */
 #define DISPATCHES_MAX 16
@@ -102,10 +103,13 @@ bool event_prepare(void) {
 }
 
 static int dispatch_one(void) {
+        CrashScope scope;
         int r;
 
         inner.pending = false;
+        crash_enter(&scope, "in a handler of its event loop", "", 0);
         r = sd_event_dispatch(inner.event);
+        crash_leave(&scope);
         if (r == 0)
                 return log_error_errno(-ESTALE, "The module has ended its event loop.");
         return r < 0 ? log_error_errno(r, "The module's event loop is broken: %m") : 0;

@@ -11,6 +11,7 @@
 
 #include "basic/fd.h"
 #include "basic/macro.h"
+#include "http/chars.h"
 #include "worker/event.h"
 #include "worker/module-call.h"
 #include "worker/offload.h"
@@ -197,6 +198,44 @@ const char *muster_http_get_query(muster_http_request *request) {
         if (!c)
                 return NULL;
         return c->x->request.query.length > 0 ? c->text + c->x->request.query.offset : "";
+}
+
+/* As forms encode it, in place; false when an escape is broken or stands for a NUL. */
+static bool decode(char *s) {
+        char *to = s;
+
+        for (; *s; s++, to++) {
+                *to = *s == '+' ? ' ' : *s;
+                if (*s != '%')
+                        continue;
+                int high = char_hex_value(s[1]), low = high < 0 ? -1 : char_hex_value(s[2]);
+                if (low < 0 || (high == 0 && low == 0))
+                        return false;
+                *to = (char) (high << 4 | low);
+                s += 2;
+        }
+        *to = '\0';
+        return true;
+}
+
+const char *muster_http_get_parameter(muster_http_request *request, const char *name) {
+        Call *c = FIND_WITH_TEXT(request);
+        const char *p;
+        size_t n;
+        char *value;
+
+        if (!c || !name)
+                return NULL;
+        for (p = muster_http_get_query(request); *p; p += *p == '&') {
+                n = strcspn(p, "=&");
+                if (n == strlen(name) && memcmp(p, name, n) == 0) {
+                        p += n + (p[n] == '=');
+                        value = call_keep_text(c, p, strcspn(p, "&"));
+                        return value && decode(value) ? value : NULL;
+                }
+                p += strcspn(p, "&");
+        }
+        return NULL;
 }
 
 const char *muster_http_get_authority(muster_http_request *request) {

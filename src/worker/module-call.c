@@ -125,7 +125,7 @@ void call_enter(CrashScope *scope, const Call *c, const char *doing) {
         event_touch();
 }
 
-const char *call_keep_text(Call *c, const char *text, size_t n) {
+char *call_keep_text(Call *c, const char *text, size_t n) {
         CallText *t = malloc(sizeof(*t) + n + 1);
 
         if (!t)

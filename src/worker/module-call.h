@@ -81,7 +81,7 @@ Call *call_find(muster_http_request *handle, const char *function);
 void call_enter(CrashScope *scope, const Call *c, const char *doing);
 
 /* A copy with a NUL behind it that lives as long as the request. */
-const char *call_keep_text(Call *c, const char *text, size_t n);
+char *call_keep_text(Call *c, const char *text, size_t n);
 
 /* Sends what is left of an event. 1: it is with the kernel, or in the connection's buffer; 0: it waits. */
 int call_send_rest(Call *c);

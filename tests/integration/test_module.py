@@ -23,6 +23,15 @@ def test_request_is_shown_whole():
         assert a.body.decode().splitlines()[:6] == ["0 BREW", "/look", "/look", "", "other:81", "1.0"]
 
 
+def test_parameters():
+    with deeds() as w, connected(w) as client:
+        for query, value in (
+            ("name=a%20b+c", "a b c"), ("x=1&name=%41&name=2", "A"), ("x=name&name", ""), ("names=1&nam=2", "(none)"),
+            ("name=%zz", "(none)"), ("name=%4", "(none)"), ("name=%00", "(none)"), ("&&name=1=2", "1=2"), ("", "(none)"),
+        ):
+            assert client.request(f"/parameter?{query}").body.decode() == value
+
+
 def test_head_is_answered_like_get():
     with deeds() as w, connected(w) as client:
         a = client.request("/", method="HEAD")

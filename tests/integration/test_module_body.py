@@ -81,6 +81,22 @@ def test_body_that_does_not_come():
         assert w.text("/last") == "-110"
 
 
+def test_answer_before_the_body_is_there():
+    """A short rest is passed over, for a long one the connection is not worth it."""
+    with deeds() as w:
+        with connected(w) as client:
+            send_request(client, "/early", method="POST", headers=("Content-Length: 10",))
+            client.send(b"12345")
+            assert client.answer().body == b"early"
+            client.send(b"67890")
+            assert client.request("/").body == b"hello\n"
+        with connected(w) as client:
+            send_request(client, "/early", method="POST", headers=("Content-Length: 1000000",))
+            client.send(b"12345")
+            a = client.answer()
+            assert a.body == b"early" and a.closes
+
+
 def test_body_that_nobody_reads_is_passed_over():
     with deeds() as w, connected(w) as client:
         for headers, body in ((("Content-Length: 5000",), b"b" * 5000), ((CHUNKED,), chunks(b"GET / HTTP/1.1\r\n\r\n"))):

@@ -15,6 +15,7 @@ DEATHS = {
     "/abort": (signal.SIGABRT, r"SIGABRT while it answered GET /abort"),
     "/overflow": (signal.SIGSEGV, r"SIGSEGV at 0x[0-9a-f]+ \(deeds.so\+0x[0-9a-f]+\) while it answered GET /overflow"),
     "/offload-segv": (signal.SIGSEGV, r"SIGSEGV at 0x10 \(deeds.so\+0x[0-9a-f]+\) in the work of muster_offload\(\)"),
+    "/event-segv": (signal.SIGSEGV, r"SIGSEGV at 0x10 \(deeds.so\+0x[0-9a-f]+\) in a handler of its event loop"),
     "/thread": (
         signal.SIGABRT,
         r"muster_http_respond\(\) was called from another thread than the loop's in the work of muster_offload\(\)",

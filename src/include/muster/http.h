@@ -116,6 +116,10 @@ const char *muster_http_get_path(muster_http_request *request);
 /** What follows the question mark, not decoded; "" when there is none. */
 const char *muster_http_get_query(muster_http_request *request);
 
+/** The value of the first parameter of the query that is called @name (compared as it was sent), decoded:
+ * "a b" in "?x=1&name=a%20b", "" for one without a value. NULL: there is none, or it is malformed. */
+const char *muster_http_get_parameter(muster_http_request *request, const char *name);
+
 /** Host and port that the client asked for; "" when it did not say (HTTP/1.0). */
 const char *muster_http_get_authority(muster_http_request *request);
 

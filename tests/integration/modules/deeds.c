@@ -54,6 +54,12 @@ static void do_look(muster_http_request *r) {
         free(text);
 }
 
+static void do_parameter(muster_http_request *r) {
+        const char *value = muster_http_get_parameter(r, "name");
+
+        respond(r, "%s", value ? value : "(none)");
+}
+
 /* Late answers */
 
 static void do_park(muster_http_request *r) {
@@ -142,6 +148,15 @@ static void do_upload(muster_http_request *r) {
 
 static void do_resume(muster_http_request *r) {
         respond(r, "%d", muster_http_resume_body(parked[--n_parked]));
+}
+
+/* Answers at the first piece, and does not want the others. */
+static void early(muster_http_request *r, const char *data, size_t size, int error, void *userdata) {
+        respond(r, "early");
+}
+
+static void do_early(muster_http_request *r) {
+        muster_http_read_body(r, 0, early, NULL);
 }
 
 /* Answers in pieces */
@@ -322,6 +337,15 @@ static void do_segv(muster_http_request *r) {
         crash(NULL);
 }
 
+static int crash_in_loop(sd_event_source *s, void *userdata) {
+        crash(NULL);
+        return 0;
+}
+
+static void do_event_segv(muster_http_request *r) {
+        sd_event_add_defer(muster_http_event(), NULL, crash_in_loop, NULL);
+}
+
 static void do_offload_segv(muster_http_request *r) {
         muster_offload(crash, NULL, NULL);
 }
@@ -361,12 +385,14 @@ static const struct {
         void (*deed)(muster_http_request *r);
 } deeds[] = {
         { "/look", do_look },
+        { "/parameter", do_parameter },
         { "/park", do_park },
         { "/release", do_release },
         { "/later", do_later },
         { "/offload", do_offload },
         { "/open", do_open },
         { "/echo", do_echo },
+        { "/early", do_early },
         { "/upload", do_upload },
         { "/resume", do_resume },
         { "/stream", do_stream },
@@ -384,6 +410,7 @@ static const struct {
         { "/abort-request", do_abort_request },
         { "/thread", do_thread },
         { "/segv", do_segv },
+        { "/event-segv", do_event_segv },
         { "/offload-segv", do_offload_segv },
         { "/overflow", do_overflow },
         { "/abort", do_abort },
