@@ -76,8 +76,11 @@ def test_reload_to_a_broken_module_is_refused(ready):
     assert "found a module for version 77 of muster/http.h" in m.stderr()
     with contextlib.closing(m.connect()) as client:
         assert client.request("/").body == b"hello\n"
+    old = m.worker_processes()
     m.write_config(app=app(EXAMPLES / "hello.so"))
     reload(m)
+    for worker in old:
+        worker.wait_end()
     with contextlib.closing(m.connect()) as client:
         assert client.request("/").body.startswith(b"Hello, 127.0.0.1")
     m.kill()
