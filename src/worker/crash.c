@@ -21,6 +21,9 @@
 #include "basic/log.h"
 #include "basic/macro.h"
 
+/* On stderr; the board keeps less. A path and what is told of a request fit. */
+#define TEXT_MAX 512
+
 #define STACK_SIZE (64 * 1024) /* the vector registers alone may take 10 KiB of it */
 
 static const struct {
@@ -52,7 +55,7 @@ static _Thread_local CrashScope *current
 /* Text that is being put together, cut to what fits. */
 typedef struct Text {
         size_t n;
-        char bytes[BOARD_REASON_SIZE];
+        char bytes[TEXT_MAX];
 } Text;
 
 static void text_add_bytes(Text *t, const char *s, size_t n) {
