@@ -8,7 +8,9 @@ import pathlib
 import re
 import resource
 import select
+import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -320,6 +322,78 @@ def test_module(log, tmp_path):
         finish(w)
     (o,) = log.objects()
     assert (o["status"], o["target"]) == (status, "/")
+
+
+#
+# In the journal
+#
+
+
+@pytest.fixture
+def journal(tmp_path):
+    """Its socket for streams, where nothing but the worker sees it: (listener, what a Worker needs for it)."""
+    mount = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    if not shutil.which("unshare") or subprocess.run([*mount, "true"], stderr=subprocess.DEVNULL).returncode != 0:
+        pytest.skip("no mount namespace can be made here")
+    folder = tmp_path / "run/systemd/journal"
+    folder.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "stdout"))
+        listener.listen()
+        listener.settimeout(DEADLINE)
+        script = f'exec {" ".join(mount)} sh -c \'mount --bind "$0" /run && exec "$@"\' "$0" "$@"'
+        st = os.fstat(2)  # which the worker inherits
+        environment = {"JOURNAL_STREAM": f"{st.st_dev}:{st.st_ino}"}
+        yield listener, {"wrapper": ("/bin/sh", "-c", script, tmp_path / "run"), "environment": environment}
+
+
+def take_stream(listener):
+    """Identifier, level, whether lines have a level of their own; and the stream behind that."""
+    stream = listener.accept()[0].makefile("rb")
+    header = [stream.readline().decode().rstrip("\n") for _ in range(7)]
+    return header[0], header[2], header[3], stream
+
+
+def test_journal(site, journal):
+    """A stream of its own, with a name of its own, beside that of what the worker says otherwise."""
+    listener, needs = journal
+    with Worker(site, "--access-log=journal", "--access-log-format=combined", **needs) as w:
+        w.wait_state(READY)
+        assert take_stream(listener)[0] == "default-3"
+        name, level, prefix, stream = take_stream(listener)
+        assert (name, level, prefix) == ("default-access", "6", "0")
+        w.get("/a.txt")
+        assert re.fullmatch(rf'127\.0\.0\.1 - - {TIME} "GET /a\.txt HTTP/1\.1" 200 5 "-" "-"\n', stream.readline().decode())
+        w.get("/none")
+        finish(w)
+        assert stream.read().count(b"\n") == 1
+
+
+def test_deaf_journal(site, journal):
+    """One that does not read holds up nobody; what is missing is told where it is missing."""
+    listener, needs = journal
+    with Worker(site, "--access-log=journal", "--access-log-format=json", **needs) as w:
+        w.wait_state(READY)
+        take_stream(listener)
+        stream = take_stream(listener)[3]
+        n = 0
+        request = b"GET /" + b"x" * 2000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"
+        with contextlib.closing(w.connect()) as c:
+            for _ in range(150):  # three times what fits
+                c.send(request * 50)
+                for _ in range(50):
+                    c.answer()
+                    n += 1
+        found, dropped = [], None
+        while dropped is None:
+            o = json.loads(stream.readline())
+            if "dropped" in o:
+                dropped = o["dropped"]
+            else:
+                found.append(o["request"])
+        finish(w)
+    assert found == list(range(1, len(found) + 1))
+    assert 0 < dropped == n - len(found)
 
 
 #
