@@ -296,6 +296,8 @@ static Step connection_read_proxy(Connection *c) {
                 case PROXY_PROTOCOL_MORE:
                         return STEP_INPUT;
                 case PROXY_PROTOCOL_INVALID:
+                        if (c->server->on_no_proxy)
+                                c->server->on_no_proxy(c->server->no_proxy_userdata, reason);
                         return STEP_CLOSE;
                 }
                 r->proxy_left = (uint32_t) header.length;

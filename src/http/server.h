@@ -51,6 +51,9 @@ struct Server {
         /* Called for each exchange that is over, with what was sent; NULL: nobody wants to know. */
         void (*log)(void *userdata, const Exchange *x);
         void *log_userdata;
+        /* Called for a connection that does not begin as a proxy's must, with the reason; NULL likewise. */
+        void (*on_no_proxy)(void *userdata, const char *reason);
+        void *no_proxy_userdata;
 
         BoardCell *cell; /* borrowed; written by this process alone */
         bool draining;   /* every answer closes its connection */

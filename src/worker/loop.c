@@ -37,6 +37,8 @@
 
 #define ORPHAN_DRAIN (5 * USEC_PER_SEC)
 
+#define NO_PROXY_INTERVAL (10 * USEC_PER_SEC)
+
 void loop_block_signals(void) {
         const struct sigaction ignore = { .sa_handler = SIG_IGN };
         sigset_t mask;
@@ -123,6 +125,17 @@ static void loop_set_time(Loop *l) {
         server_set_time(&l->server, clock_now_usec(), ts.tv_sec);
 }
 
+/* Anybody can send rubbish as fast as he likes. */
+static void loop_on_no_proxy(void *userdata, const char *reason) {
+        Loop *l = userdata;
+
+        if (l->no_proxy_at > 0 && l->server.now - l->no_proxy_at < NO_PROXY_INTERVAL)
+                return;
+        l->no_proxy_at = l->server.now;
+        log_warning("Closed a connection without a header of the PROXY protocol (workers.proxy_protocol): %s",
+                        reason);
+}
+
 static int loop_init_server(Loop *l, const Options *options, const Handler *handler) {
         ServerSettings settings = options->server;
         struct rlimit limit;
@@ -139,6 +152,8 @@ static int loop_init_server(Loop *l, const Options *options, const Handler *hand
         r = server_init(&l->server, &settings, handler, l->cell);
         if (r < 0)
                 return log_error_errno(r, "Failed to reserve memory for connections: %m");
+        l->server.on_no_proxy = loop_on_no_proxy;
+        l->server.no_proxy_userdata = l;
         loop_set_time(l);
         return 0;
 }

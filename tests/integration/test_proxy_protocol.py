@@ -200,3 +200,19 @@ def test_curl(behind):
     assert r.stdout.count(b'"app":"default"') == 2
     assert subprocess.run(["curl", "-s", url], capture_output=True, timeout=DEADLINE, check=False).returncode in (52, 56)
     assert b.peers() == ["127.0.0.1"] * 2
+
+
+def test_under_the_master(start):
+    """The key of the configuration is all that it takes; who forgets it in the proxy is told, and not in a flood."""
+    m = start('workers: { count = 1; proxy_protocol = true; soak = "20ms"; };')
+    m.wait_ready()
+    for _ in range(5):
+        with contextlib.closing(m.connect()) as c:
+            c.send(GET)
+            with contextlib.suppress(ConnectionResetError):
+                assert c.sock.recv(100) == b""
+    with contextlib.closing(m.connect()) as c:
+        c.send(V1 + GET)
+        assert c.answer().status == 200
+    said = "Closed a connection without a header of the PROXY protocol (workers.proxy_protocol): byte 1: found 0x47, expected 0x0d"
+    assert m.stderr().count(said) == 1
