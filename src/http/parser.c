@@ -68,16 +68,12 @@ static int find_end(ParserScan *s, const char *buf, size_t n, size_t max) {
                 if (end >= max)
                         return too_long(s);
                 if (end == s->line || buf[end - 1] != '\r')
-                        return 400; /* a bare LF is allowed to a recipient, and is what smuggling is made of
-                                     */
+                        return 400; /* a recipient may take a bare LF; smuggling lives on that */
                 s->seen = end + 1;
                 if (end - 1 == s->line) {
                         if (s->line > s->start)
                                 return PARSER_DONE;
-                        if (s->start > 0)
-                                return 400;
-                        s->start = s->seen; /* one empty line before a request is forgiven: RFC 9112,
-                                               section 2.2 */
+                        s->start = s->seen; /* RFC 9112, section 2.2: one empty line is forgiven */
                 }
                 s->line = s->seen;
         }
@@ -210,8 +206,8 @@ static int parse_request_line(Head *h, const char *p, const char *end, const cha
         int r;
 
         p = scan_token(p, end);
-        if (p == method || *p != ' ')
-                return 400;
+        if (*p != ' ')
+                return 400; /* its first byte is one of a token: see is_first() */
         target = p + 1;
         space = scan_target(target, end);
         if (*space != ' ')

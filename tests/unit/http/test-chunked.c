@@ -204,7 +204,7 @@ static void test_trailers(void **state) {
                 "!#$%&'*+-.^_`|~9: v\r\n" };
         static const char *const bad[] = { " T: v\r\n", "\tT: v\r\n", "T: v\r\n w\r\n", "T: v\r\n\tw\r\n",
                 "T : v\r\n", ": v\r\n", "T\r\n", "T v\r\n", "T: \x01\r\n", "T: \x7f\r\n", "T@: v\r\n",
-                "\x80: v\r\n" };
+                "\x80: v\r\n", "T: v\rxU: w\r\n" };
 
         for (size_t i = 0; i < ELEMENTSOF(good); i++)
                 assert_int_equal(decode_trailer(good[i]), PARSER_DONE);
@@ -238,6 +238,7 @@ static void test_next_trailer(void **state) {
 
         i = 0; /* a line that is not complete is none */
         assert_false(chunked_next_trailer(text, 3, &i, &f));
+        assert_false(chunked_next_trailer("T\r\nU: v\r\n", 9, &i, &f));
 }
 
 /* The data are limited when they are announced; each up to its last byte. */
