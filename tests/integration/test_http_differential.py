@@ -29,6 +29,7 @@ TARGETS = ("a", "b", "smuggled", "sentinel")
 SENTINEL = b"GET /sentinel HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n"
 HOST = b"Host: h\r\n"
+REFUSALS = (400, 413, 414, 417, 431, 501, 505)  # of what is no request, rather than of what one asks for
 
 CONFIGURATION = """
 daemon off; master_process off; pid {top}/pid; error_log {top}/error.log; worker_processes 1;
@@ -205,7 +206,7 @@ def reading_of(connect, data, half_close):
         closes = fields.get("connection") == "close"
         if status == 100:
             continue
-        if status >= 400 and closes and status not in (404, 405):
+        if status in REFUSALS and closes:
             return served, "refused"
         served.append(fields.get("x-target") or (body if body.startswith("/") else "?"))
         if closes:
@@ -356,7 +357,8 @@ def bodies():
         b"0\r\n\r\n", b"000\r\n\r\n", b"1\r\nx\r\n0\r\n\r\n", b"01\r\nx\r\n0\r\n\r\n", b"a\r\n0123456789\r\n0\r\n\r\n", b"A\r\n0123456789\r\n0\r\n\r\n", b"1\r\nx\r\n1\r\ny\r\n0\r\n\r\n",
         b"1 \r\nx\r\n0\r\n\r\n", b" 1\r\nx\r\n0\r\n\r\n", b"1\t\r\nx\r\n0\r\n\r\n", b"+1\r\nx\r\n0\r\n\r\n", b"-1\r\nx\r\n0\r\n\r\n", b"0x1\r\nx\r\n0\r\n\r\n", b"1g\r\nx\r\n0\r\n\r\n",
         b"\r\n0\r\n\r\n", b"g\r\n0\r\n\r\n", b";\r\n0\r\n\r\n", b"1\nx\r\n0\r\n\r\n", b"1\r\nx\n0\r\n\r\n", b"1\r\nx\r\n0\n\r\n", b"1\r\nx\r\n0\r\n\n", b"1\rx\r\n0\r\n\r\n", b"1\r\nx\r0\r\n\r\n",
-        b"1\r\nxy\r\n0\r\n\r\n", b"2\r\nx\r\n0\r\n\r\n", b"1\r\nx0\r\n\r\n", b"1\r\nx\r\n\r\n0\r\n\r\n", b"1\r\r\nx\r\n0\r\n\r\n", b"1\r\nx\r\r\n0\r\n\r\n", b"0\r\n\r\r\n",
+        b"1\r\nxy\r\n0\r\n\r\n", b"1\r\nxy\n0\r\n\r\n", b"1\r\nx\ry0\r\n\r\n", b"1\r\nx\n\n0\r\n\r\n", b"1\ryx\r\n0\r\n\r\n", b"0\r\nT: v\rxU: w\r\n\r\n",
+        b"2\r\nx\r\n0\r\n\r\n", b"1\r\nx0\r\n\r\n", b"1\r\nx\r\n\r\n0\r\n\r\n", b"1\r\r\nx\r\n0\r\n\r\n", b"1\r\nx\r\r\n0\r\n\r\n", b"0\r\n\r\r\n",
         b"1;\r\nx\r\n0\r\n\r\n", b"1;a\r\nx\r\n0\r\n\r\n", b"1;a=b\r\nx\r\n0\r\n\r\n", b'1;a="b;c"\r\nx\r\n0\r\n\r\n', b"1 ;a\r\nx\r\n0\r\n\r\n", b"1; a\r\nx\r\n0\r\n\r\n", b"1;a =b\r\nx\r\n0\r\n\r\n",
         b"1;a\nx\r\n0\r\n\r\n", b"1;a\rb\r\nx\r\n0\r\n\r\n", b"1;\nx\r\n0\r\n\r\n", b'1;a="\n"\r\nx\r\n0\r\n\r\n', b'1;a="\r\n"\r\nx\r\n0\r\n\r\n', b'1;a="b\r\nx\r\n0\r\n\r\n', b"1;a\0\r\nx\r\n0\r\n\r\n", b"1;;a\r\nx\r\n0\r\n\r\n",
         b"1;=b\r\nx\r\n0\r\n\r\n", b"1;a=\r\nx\r\n0\r\n\r\n", b"1;a=b c\r\nx\r\n0\r\n\r\n", b"1=a\r\nx\r\n0\r\n\r\n", b"1,a\r\nx\r\n0\r\n\r\n", b"1\0\r\nx\r\n0\r\n\r\n", b"1\x0b\r\nx\r\n0\r\n\r\n",
