@@ -512,13 +512,18 @@ void static_request(void *userdata, Exchange *x) {
         free(a.buffer);
 }
 
-/* Most of the descriptors that the process may have are for clients. */
-static unsigned max_files(const Options *options) {
+/* How many files may be kept open. Most of the descriptors that the process may have are for clients, and
+ * files must not take those that it has got for them: the soft limit is raised by as many. */
+static unsigned make_room(const Options *options) {
         struct rlimit limit;
+        unsigned n;
 
         if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
                 return 0;
-        return (unsigned) MIN((rlim_t) options->file_cache, limit.rlim_max / 4);
+        n = (unsigned) MIN((rlim_t) options->file_cache, limit.rlim_max / 4);
+        limit.rlim_cur = MIN(limit.rlim_max, limit.rlim_cur + n);
+        (void) setrlimit(RLIMIT_NOFILE, &limit); /* else files give way when descriptors lack */
+        return n;
 }
 
 void static_site_init(StaticSite *site, int directory, const Options *options, const Identity *identity) {
@@ -532,7 +537,7 @@ void static_site_init(StaticSite *site, int directory, const Options *options, c
         };
         file_cache_init(&site->cache, &site->root,
                         &(FileCacheSettings){
-                                        .max_files = max_files(options),
+                                        .max_files = make_room(options),
                                         .valid_usec = options->file_cache_valid_usec,
                                         .index = options->index ? options->index : "index.html",
                                         .precompressed = options->precompressed,

@@ -16,7 +16,7 @@ import time
 import urllib.parse
 
 import pytest
-from worker_harness import BINARY, DEADLINE, READY, Worker
+from worker_harness import BINARY, DEADLINE, READY, Worker, wrapper
 
 BIG = 20 * 1024 * 1024
 HUGE = 5 * 1024**3
@@ -483,6 +483,21 @@ def test_cache_is_bounded(tmp_path):
         for i in range(200):
             assert client.request(f"/{i}.bin").status == 200
         assert len(w.fds()) <= before + 50 + 1
+
+
+@pytest.mark.parametrize("limits", [(64, 64), (64, 4096), (300, 300)])
+def test_cache_leaves_descriptors_to_clients(tmp_path, limits):
+    """Files that are kept open take nothing from clients who come after that, nor from files that are not."""
+    for i in range(400):
+        (tmp_path / f"{i}.bin").write_bytes(b"x" * 20_000)
+    with started(tmp_path, "--file-cache-valid=1h", "--max-connections=20", wrapper=wrapper("nofile", *limits)) as w:
+        with contextlib.closing(w.connect()) as client:
+            for i in range(400):
+                assert client.request(f"/{i}.bin").status == 200
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(contextlib.closing(w.connect())) for _ in range(15)]
+            for i, client in enumerate(clients):
+                assert client.request(f"/{i}.bin").status == 200
 
 
 def test_idle_worker_sleeps_on(site):
