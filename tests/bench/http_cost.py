@@ -30,7 +30,8 @@ PIPELINED = 16
 IDLE = 10000
 WORKERS = 2
 
-MODULE = common.BUILD / "packaging/examples/hello.so"
+HELLO = common.BUILD / "tests/bench/hello.so"
+EXAMPLE = common.BUILD / "packaging/examples/hello.so"  # which prints the client's address and a number
 FILES = {"/1k.bin": 1024, "/64k.bin": 64 * 1024, "/10m.bin": 10 * 1024 * 1024}
 
 # Counts of what wrk has seen, exactly: requests, bytes, errors. Without a function `request` it sends one string without asking.
@@ -50,10 +51,6 @@ request = function() return together end
 """ % PIPELINED
 
 
-def has_module():
-    return MODULE.exists()
-
-
 class Muster(peers.Muster):
     name = "muster"
     count = WORKERS
@@ -64,13 +61,13 @@ class Muster(peers.Muster):
 
 
 class MusterModule(Muster):
-    """The least that a module can be. Until it has answered there is nothing to settle: it has no /whoami."""
+    """It has no /whoami, so one cannot wait for each worker to answer."""
 
-    name = "muster"
+    module = HELLO
 
     def config(self):
         return ('app: { kind = "module"; module = "%s"; };\nworkers: { count = %d; %s };\n%s\n'
-                % (MODULE, self.count, os.environ.get("BENCH_MUSTER_WORKERS", ""), os.environ.get("BENCH_MUSTER_CONFIG", "")))
+                % (self.module, self.count, os.environ.get("BENCH_MUSTER_WORKERS", ""), os.environ.get("BENCH_MUSTER_CONFIG", "")))
 
     def settle(self):
         peers.until(lambda: answers(self.port), "the first answer")
@@ -207,11 +204,9 @@ def start(stack, kind, label, **attributes):
 
 def rows_of(stack):
     static = start(stack, Muster, "muster")
-    hello = start(stack, MusterModule, "muster") if has_module() else static
-    hello_target = "/" if has_module() else "/whoami"
-    if not has_module():
-        print("There is no module hello: /whoami of the static worker stands for it.\n")
-    kept, closed = ask(hello.port, hello_target), ask(hello.port, hello_target, "Connection: close\r\n")
+    hello = start(stack, MusterModule, "muster")
+    example = start(stack, MusterModule, "muster, example", module=EXAMPLE)
+    kept, closed = ask(hello.port, "/hello"), ask(hello.port, "/hello", "Connection: close\r\n")
     body = "x" * length_of(kept)
     nginx = start(stack, Nginx, "nginx", hello=body)
     cached = start(stack, Nginx, "nginx, open_file_cache", cache="max=1000")
@@ -225,9 +220,9 @@ def rows_of(stack):
 
     files = [static, nginx, cached]
     return static, nginx, [
-        row("hello", "hello, kept", hello_target, [hello, bare, lopsided, nginx], {"bare": 1.08}),
-        row("pipelined", "hello, %d at once" % PIPELINED, hello_target, [hello, bare, nginx], {"nginx": 0.09}, script=PIPELINE),
-        row("close", "hello, closed", hello_target, [hello, bare_close, nginx], {"bare": 1.15}, options=("-H", "Connection: close")),
+        row("hello", "hello, kept", "/hello", [hello, example, bare, lopsided, nginx], {"bare": 1.08}),
+        row("pipelined", "hello, %d at once" % PIPELINED, "/hello", [hello, bare, nginx], {"nginx": 0.09}, script=PIPELINE),
+        row("close", "hello, closed", "/hello", [hello, bare_close, nginx], {"bare": 1.15}, options=("-H", "Connection: close")),
         row("1k", "file of 1 KiB", "/1k.bin", files, {"nginx": 0.65}),
         row("64k", "file of 64 KiB", "/64k.bin", files, {"nginx": 0.7}),
         row("10m", "file of 10 MiB", "/10m.bin", files, {"nginx": 1.0}, big=True),
