@@ -30,7 +30,7 @@ typedef struct Echo {
         muster_http_request *request;
         char *waiting;
         size_t n, size;
-        bool complete;
+        bool begun, complete;
 } Echo;
 
 static void echo_free(int error, void *userdata) {
@@ -39,6 +39,16 @@ static void echo_free(int error, void *userdata) {
         (void) error;
         free(e->waiting);
         free(e);
+}
+
+/* With the first piece, and not before: a client that expects to be told to go on (100) would hear the
+ * answer instead. */
+static void echo_begin(Echo *e) {
+        if (e->begun)
+                return;
+        e->begun = true;
+        muster_http_add_header(e->request, "Content-Type", "application/octet-stream");
+        muster_http_begin(e->request, MUSTER_HTTP_SIZE_UNKNOWN);
 }
 
 static void echo_end(Echo *e) {
@@ -73,6 +83,7 @@ static void echo_piece(
                 muster_http_abort(request);
                 return;
         }
+        echo_begin(e);
         if (!data) {
                 e->complete = true;
                 if (e->n == 0)
@@ -101,9 +112,7 @@ static void echo(muster_http_request *request) {
         e->request = request;
         muster_http_set_close_handler(request, echo_free, e);
         muster_http_set_writable_handler(request, echo_write, e);
-        muster_http_add_header(request, "Content-Type", "application/octet-stream");
-        if (muster_http_begin(request, MUSTER_HTTP_SIZE_UNKNOWN) >= 0)
-                muster_http_read_body(request, 0, echo_piece, e);
+        muster_http_read_body(request, 0, echo_piece, e);
 }
 
 /* Bodies as a whole */
