@@ -35,8 +35,6 @@
  * of it, the end of a stream. */
 #define ANSWER_ROOM (RESPONSE_HEAD_MAX + 2048)
 
-#define LINGER_MAX (512 * 1024)
-
 typedef enum Step {
         STEP_ON,    /* something was done, and there may be more */
         STEP_INPUT, /* nothing can be done without more of what the client sends */
@@ -352,19 +350,21 @@ static bool connection_is_taken(const Connection *c) {
         return c->measured && (left == 0 || c->unsent + c->progress - left >= SERVER_PROGRESS);
 }
 
+/* However much comes: what ends it is the client, or the time-out. */
 static ConnectionWant connection_drain_input(Connection *c) {
         Table *t = &c->server->table;
-        ConnectionWant want = CONNECTION_WANT_CLOSE;
+        ConnectionWant want = CONNECTION_WANT_READ;
         uint32_t buffer = table_take_buffer(t);
 
-        while (buffer != BUFFER_NONE && c->record->n_drained < LINGER_MAX) {
+        if (buffer == BUFFER_NONE)
+                return CONNECTION_WANT_CLOSE;
+        for (int i = 0; i < TURN_READS; i++) {
                 ssize_t n = recv(c->fd, table_buffer(t, buffer), t->buffer_size, 0);
-                if (n <= 0) {
-                        if (n < 0 && errno == EAGAIN)
-                                want = CONNECTION_WANT_READ;
-                        break;
-                }
-                c->record->n_drained += (uint32_t) n;
+                if (n > 0)
+                        continue;
+                if (n == 0 || errno != EAGAIN)
+                        want = CONNECTION_WANT_CLOSE;
+                break;
         }
         table_give_buffer(t, buffer);
         return want;

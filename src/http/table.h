@@ -53,7 +53,6 @@ typedef struct Record {
         uint32_t parts; /* a buffer: n_parts of ResponsePart, then their texts */
         uint32_t part, n_parts, part_text, parts_text_size;
 
-        uint32_t n_drained;  /* bytes thrown away while lingering */
         ProxyAddress client; /* as the PROXY header says; AF_UNSPEC: the socket knows */
 } Record;
 

@@ -159,6 +159,16 @@ def test_client_that_never_reads(module):
         assert numbers == sorted(set(numbers))
 
 
+def test_refusal_reaches_a_client_that_sends_much(module):
+    """A body that is too large by far: the answer is still there when the client has sent all of it and looks."""
+    for _ in range(5):
+        with contextlib.closing(module.connect()) as client:
+            client.send(head("/sum", f"Content-Length: {BIG}", method="POST"))
+            for _ in range(BIG // 65536):
+                client.send(b"x" * 65536)
+            assert client.answer().status == 413 and client.at_end()
+
+
 # Many
 
 
