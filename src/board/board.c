@@ -19,13 +19,14 @@
 #include "basic/parse.h"
 #include "basic/text.h"
 
-#define BOARD_SIZE (BOARD_CELLS * sizeof(BoardCell))
+#define BOARD_SIZE (BOARD_CELLS * sizeof(BoardCell) + BOARD_SEATS * sizeof(BoardSeat))
 
 static int board_map(Board *b) {
         void *p = mmap(NULL, BOARD_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, b->fd, 0);
         if (p == MAP_FAILED)
                 return -errno;
         b->cells = p;
+        b->seats = (BoardSeat *) (b->cells + BOARD_CELLS);
         return 0;
 }
 
@@ -155,6 +156,14 @@ void board_cell_get_reason(const BoardCell *c, char ret[static BOARD_REASON_SIZE
         memcpy(ret, c->reason, BOARD_REASON_SIZE);
         ret[BOARD_REASON_SIZE - 1] = '\0';
         text_make_printable(ret);
+}
+
+void board_clear_seat(const Board *b, const BoardCell *cell) {
+        for (unsigned i = 0; i < BOARD_SEATS; i++) {
+                uint32_t owner = (uint32_t) (cell - b->cells) + 1;
+
+                (void) atomic_compare_exchange_strong(&b->seats[i].owner, &owner, 0);
+        }
 }
 
 void board_bell_wait(const Board *b, int timeout_msec) {

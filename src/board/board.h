@@ -14,12 +14,18 @@
 #include <stdint.h>
 
 #define BOARD_CELLS       1024
+#define BOARD_SEATS       64
 #define BOARD_REASON_SIZE 192
 
 /* How a native worker finds its board: descriptor numbers and the cell's index, in its environment. */
 #define BOARD_ENV_FD      "MUSTER_BOARD_FD"
 #define BOARD_ENV_BELL_FD "MUSTER_BELL_FD"
 #define BOARD_ENV_CELL    "MUSTER_BOARD_CELL"
+
+/* Likewise the inboxes of the slots, by which workers hand connections to each other: "FIRST:COUNT", the
+ * numbers of the descriptors; of each slot, from the first one on, the end to receive from and the end to
+ * send to. */
+#define BOARD_ENV_INBOX_FDS "MUSTER_INBOX_FDS"
 
 typedef enum BoardState {
         BOARD_STARTING,  /* also what a fresh cell holds */
@@ -41,10 +47,21 @@ typedef struct BoardCell {
                                          */
 } __attribute__((aligned(256))) BoardCell;
 
+/* How the workers that share listening sockets find out which of them should have the next connection: a
+ * seat for each of the first slots, in which the worker sits that accepts for the slot. All of them write
+ * here. Times are CLOCK_MONOTONIC in microseconds; 0: it is not so. */
+typedef struct BoardSeat {
+        _Atomic uint32_t owner;         /* the index of the worker's cell + 1; 0: the seat is empty */
+        _Atomic uint32_t in_flight;     /* connections that siblings hand to it and that it has not taken */
+        _Atomic uint64_t busy_since;    /* it does not wait for events */
+        _Atomic uint64_t pending_since; /* something is in its inbox */
+} __attribute__((aligned(64))) BoardSeat;
+
 typedef struct Board {
         int fd;           /* the memfd */
         int bell_fd;      /* an eventfd, rung by a worker whose state changed; the master listens to it */
         BoardCell *cells; /* BOARD_CELLS of them, mapped shared; pages that nobody touched cost nothing */
+        BoardSeat *seats; /* BOARD_SEATS of them, behind the cells */
 } Board;
 
 #define BOARD_NULL \
@@ -81,6 +98,9 @@ void board_cell_set_reason(BoardCell *c, const char *reason);
 /* Copies the reason as printable text: what is not printable ASCII or UTF-8 becomes '?'. Empty if there is
  * none. */
 void board_cell_get_reason(const BoardCell *c, char ret[static BOARD_REASON_SIZE]);
+
+/* The worker of @cell is not there any more: the seat is free in which it sits, if it does. */
+void board_clear_seat(const Board *b, const BoardCell *cell);
 
 /* Waits until the bell rings, at most @timeout_msec. */
 void board_bell_wait(const Board *b, int timeout_msec);

@@ -20,6 +20,7 @@ BINARY = pathlib.Path(os.environ.get("MUSTER_WORKER_BINARY", BUILD_DIR / "src/wo
 
 CELL_SIZE = 256  # BoardCell, board/board.h
 CELLS = 1024
+SEATS, SEAT_SIZE = 64, 64  # behind the cells
 CELL = 7  # any will do
 STARTING, READY, DRAINING, LEAVING, SERVING, DISMISSED = range(6)
 DEADLINE = 20  # seconds that nothing here may take; a failure, not a measure
@@ -120,7 +121,7 @@ class Worker:
             sock.setblocking(False)
         self.address = self.listeners[0].getsockname()
         self.board = os.memfd_create("board")
-        os.ftruncate(self.board, CELLS * CELL_SIZE)
+        os.ftruncate(self.board, CELLS * CELL_SIZE + SEATS * SEAT_SIZE)
         os.pwrite(self.board, struct.pack("=I", state), CELL * CELL_SIZE)
         self.bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.channel, self.has_channel = None, channel
