@@ -2,17 +2,20 @@
 /* The listening sockets; see acceptor.h.
  *
  * All workers wait on the same ones. EPOLLEXCLUSIVE wakes one of them, always the one at the head of the
- * queue; leaving and joining after every few accepts moves this worker to its end, which alone spreads
- * connections evenly. A worker that is stopped or busy is passed over, as it does not wait. One that is
- * woken and then lacks a descriptor or memory has used up the wake-up: the connection it was meant for stays
- * in the kernel's queue until the next one wakes a sibling, which takes both, or until this worker tries
- * again, RETRY_USEC later; it waits longer only while the lack lasts. */
+ * queue; leaving and joining after every few accepts moves this worker to its end, which spreads steady
+ * arrivals evenly. What then is still uneven is evened out by handing connections over (siblings.h). A
+ * worker that is stopped or busy is passed over by the kernel, as it does not wait, and by its siblings, who
+ * see it on the board. One that is woken and then lacks room, a descriptor or memory has used up the
+ * wake-up: it pokes a sibling that has them. Where there is none, the connection stays in the kernel's queue
+ * until the next one wakes somebody, or until this worker tries again, RETRY_USEC later; it waits longer
+ * only while the lack lasts. */
 
 #include "worker/acceptor.h"
 
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -20,6 +23,7 @@
 #include "basic/clock.h"
 #include "basic/fd.h"
 #include "basic/log.h"
+#include "basic/macro.h"
 #include "worker/epoll-data.h"
 
 #define FIRST_FD 3
@@ -72,8 +76,8 @@ static int listener_init(Listener *li, int fd) {
         return 0;
 }
 
-int acceptor_init(Acceptor *a, const Server *server, const AcceptorHandlers *handlers, unsigned n_listeners,
-                unsigned max_connections) {
+int acceptor_init(Acceptor *a, const Server *server, const AcceptorPlace *place,
+                const AcceptorHandlers *handlers, unsigned n_listeners, unsigned max_connections) {
         int r;
 
         *a = (Acceptor){
@@ -91,7 +95,7 @@ int acceptor_init(Acceptor *a, const Server *server, const AcceptorHandlers *han
                 if (r < 0)
                         return r;
         }
-        return 0;
+        return siblings_init(&a->siblings, place->board, place->cell, place->slot, clock_now_usec());
 }
 
 void acceptor_done(Acceptor *a) {
@@ -108,13 +112,31 @@ static void acceptor_stop(Acceptor *a) {
         if (!a->listening)
                 return;
         a->listening = false;
+        (void) siblings_get_up(&a->siblings);
         for (unsigned i = 0; i < a->n_listeners; i++)
                 if (!a->listeners[i].broken)
                         listener_remove(a, a->listeners + i);
 }
 
-static void acceptor_pause(Acceptor *a) {
+static bool acceptor_has_waiting(const Acceptor *a) {
+        for (unsigned i = 0; i < a->n_listeners; i++) {
+                struct pollfd p = { .fd = a->listeners[i].fd, .events = POLLIN };
+
+                if (!a->listeners[i].broken && poll(&p, 1, 0) > 0)
+                        return true;
+        }
+        return false;
+}
+
+/* For want of room. A connection may have woken up this worker and no other. */
+static void acceptor_give_way(Acceptor *a) {
         acceptor_stop(a);
+        if (siblings_exist(&a->siblings) && acceptor_has_waiting(a))
+                siblings_poke(&a->siblings, a->server->now);
+}
+
+static void acceptor_pause(Acceptor *a) {
+        acceptor_give_way(a);
         a->retry_at = a->server->now + RETRY_USEC;
 }
 
@@ -134,6 +156,34 @@ void acceptor_start(Acceptor *a) {
                         return;
                 }
         }
+        siblings_sit(&a->siblings);
+}
+
+static int acceptor_watch_inbox(Acceptor *a, int op) {
+        struct epoll_event ev = { .events = EPOLLIN | EPOLLRDHUP, .data.u64 = event_data(EVENT_INBOX, 0) };
+        int fd = siblings_fd(&a->siblings);
+
+        return fd >= 0 && epoll_ctl(a->epoll_fd, op, fd, &ev) < 0 ? -errno : 0;
+}
+
+int acceptor_begin(Acceptor *a) {
+        int r;
+
+        r = acceptor_watch_inbox(a, EPOLL_CTL_ADD);
+        if (r < 0)
+                return log_error_errno(r, "Failed to wait for connections of other workers: %m");
+        siblings_begin(&a->siblings);
+        if (!a->listening)
+                (void) siblings_get_up(&a->siblings);
+        return 0;
+}
+
+void acceptor_rest(Acceptor *a) {
+        siblings_rest(&a->siblings);
+}
+
+void acceptor_wake(Acceptor *a) {
+        siblings_wake(&a->siblings, a->server->now);
 }
 
 static void listener_rotate(Acceptor *a, Listener *li) {
@@ -189,8 +239,11 @@ static bool listener_accept(Acceptor *a, Listener *li) {
                 listener_failed(a, li, errno);
                 return true;
         }
-        a->handlers.add(a->handlers.userdata, fd);
         li->n_accepted++;
+        /* The last ones before the end stay: who hands something over has to stay for a while. */
+        if (a->server->draining ||
+                        !siblings_offer(&a->siblings, fd, a->server->n_connections, a->server->now))
+                a->handlers.add(a->handlers.userdata, fd);
         return true;
 }
 
@@ -199,7 +252,7 @@ void acceptor_ready(Acceptor *a, unsigned index) {
 
         for (int i = 0; i < ACCEPTS_MAX && a->listening && !li->broken && listener_accept(a, li); i++)
                 if (acceptor_is_full(a))
-                        acceptor_stop(a);
+                        acceptor_give_way(a);
                 else if (li->n_accepted >= ACCEPTS_PER_ADD)
                         listener_rotate(a, li);
 }
@@ -215,16 +268,79 @@ static void acceptor_accept_last(Acceptor *a) {
         }
 }
 
+/* Returns whether there was a message, and in *poked whether one asks to look at the sockets. */
+static bool acceptor_read_message(Acceptor *a, bool *poked) {
+        int fd, r;
+
+        r = siblings_receive(&a->siblings, &fd);
+        if (r == 0)
+                a->handlers.add(a->handlers.userdata, fd);
+        else if (r == INBOX_POKED)
+                *poked = true;
+        return r >= 0;
+}
+
+/* What comes while it is read is marked as pending again, and read as well: nobody would take the mark away.
+ */
+static bool acceptor_read_messages(Acceptor *a) {
+        bool poked = false;
+        unsigned n = 0;
+
+        (void) siblings_open_inbox(&a->siblings);
+        do
+                while (n < ACCEPTS_MAX && acceptor_read_message(a, &poked))
+                        n++;
+        while (n < ACCEPTS_MAX && siblings_open_inbox(&a->siblings));
+        return poked;
+}
+
+void acceptor_read_inbox(Acceptor *a, uint32_t events) {
+        if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
+                /* By another worker: it cannot be mended, and has to be done without. */
+                log_error("The inbox of this worker was shut down.");
+                (void) acceptor_watch_inbox(a, EPOLL_CTL_DEL);
+                (void) siblings_end(&a->siblings);
+                return;
+        }
+        bool poked = acceptor_read_messages(a);
+        if (a->listening && acceptor_is_full(a))
+                acceptor_give_way(a);
+        /* To join the kernel's queue anew tells what is there already. */
+        for (unsigned i = 0; i < a->n_listeners && poked && a->listening; i++)
+                if (!a->listeners[i].broken)
+                        listener_rotate(a, a->listeners + i);
+}
+
+/* What siblings have handed over, unless another worker of the slot takes it. */
+static void acceptor_end_inbox(Acceptor *a) {
+        (void) acceptor_watch_inbox(a, EPOLL_CTL_DEL);
+        if (siblings_end(&a->siblings))
+                (void) acceptor_read_messages(a);
+}
+
 void acceptor_end(Acceptor *a, bool accept_last) {
         bool listening = a->listening;
 
         acceptor_stop(a);
         if (listening && accept_last)
                 acceptor_accept_last(a);
+        acceptor_end_inbox(a);
         a->retry_at = USEC_INFINITY; /* also when the last ones could not be taken */
 }
 
+uint64_t acceptor_next_deadline(const Acceptor *a) {
+        return MIN(a->retry_at, a->siblings.deadline);
+}
+
+bool acceptor_has_handed(const Acceptor *a) {
+        return a->siblings.deadline != USEC_INFINITY;
+}
+
 void acceptor_expire(Acceptor *a) {
+        int fd;
+
+        while (siblings_rescue(&a->siblings, a->server->now, &fd) == 0)
+                a->handlers.add(a->handlers.userdata, fd);
         if (a->retry_at <= a->server->now)
                 acceptor_start(a);
 }

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "http/server.h"
+#include "worker/siblings.h"
 
 typedef struct Listener {
         int fd;
@@ -31,16 +32,31 @@ typedef struct Acceptor {
         bool listening;
         uint64_t retry_at;  /* to listen again, when something lacked; else USEC_INFINITY */
         uint64_t warned_at; /* of the last word about what lacks */
+        Siblings siblings;
 } Acceptor;
 
+/* Where the worker stands among the others; borrowed, but for the slot's number. */
+typedef struct AcceptorPlace {
+        const Board *board;
+        const BoardCell *cell;
+        unsigned slot;
+} AcceptorPlace;
+
 /* Prepares the descriptors 3 … 3 + @n_listeners - 1. Failures are logged. */
-int acceptor_init(Acceptor *a, const Server *server, const AcceptorHandlers *handlers, unsigned n_listeners,
-                unsigned max_connections);
+int acceptor_init(Acceptor *a, const Server *server, const AcceptorPlace *place,
+                const AcceptorHandlers *handlers, unsigned n_listeners, unsigned max_connections);
 void acceptor_done(Acceptor *a);
 
 /* Listens, unless it does already, or the server drains or is full: by EVENT_LISTENER in the epoll instance
  * that a->epoll_fd names by now. To be called when a connection was closed, too. */
 void acceptor_start(Acceptor *a);
+
+/* The worker serves from now on: siblings may hand it connections, by EVENT_INBOX. */
+int acceptor_begin(Acceptor *a);
+
+/* The loop is about to wait for events, or has waited. */
+void acceptor_rest(Acceptor *a);
+void acceptor_wake(Acceptor *a);
 
 /* Leaves the kernel's queue to the siblings, for good as the server drains. What it may have been woken up
  * for is accepted yet, if @accept_last. */
@@ -49,7 +65,13 @@ void acceptor_end(Acceptor *a, bool accept_last);
 /* Something may be there to accept at the listener of this index. */
 void acceptor_ready(Acceptor *a, unsigned index);
 
-/* Listens again when its time has come, a->retry_at. */
+/* The inbox has something, @events. */
+void acceptor_read_inbox(Acceptor *a, uint32_t events);
+
+/* When acceptor_expire() has something to do: to listen again, or to look after what was handed over. Until
+ * it has done the latter the worker must not end. */
+uint64_t acceptor_next_deadline(const Acceptor *a);
+bool acceptor_has_handed(const Acceptor *a);
 void acceptor_expire(Acceptor *a);
 
 /* No listener is left that works. */

@@ -13,6 +13,7 @@ typedef enum EventKind {
         EVENT_LISTENER,
         EVENT_SIGNAL,
         EVENT_CHANNEL,
+        EVENT_INBOX, /* of the slot */
         EVENT_INNER, /* what a module waits for */
 } EventKind;
 

@@ -101,7 +101,7 @@ static int loop_init_inner(Loop *l) {
 /* A connection takes a descriptor, and another one while it is sent a file. systemd leaves the soft limit at
  * 1024 for the sake of select(2), which is not used here (systemd.exec(5), LimitNOFILE=). */
 static void acceptor_fit_connections(Acceptor *a) {
-        rlim_t reserved = DESCRIPTORS_RESERVED + (rlim_t) a->n_listeners;
+        rlim_t reserved = DESCRIPTORS_RESERVED + (rlim_t) a->n_listeners + 2 * (rlim_t) a->siblings.n;
         rlim_t wanted = (rlim_t) a->max_connections * 2 + reserved;
         struct rlimit limit, raised;
 
@@ -226,6 +226,7 @@ static void loop_add_connection(void *userdata, int fd) {
 
 int loop_init(Loop *l, const Board *board, BoardCell *cell, const Identity *identity, int channel_fd,
                 const Options *options, const Handler *handler) {
+        const AcceptorPlace place = { .board = board, .cell = cell, .slot = identity->worker };
         const AcceptorHandlers handlers = { .add = loop_add_connection, .userdata = l };
         int r;
 
@@ -239,7 +240,7 @@ int loop_init(Loop *l, const Board *board, BoardCell *cell, const Identity *iden
                 .end_at = USEC_INFINITY,
                 .master = identity->master,
         };
-        r = acceptor_init(&l->acceptor, &l->server, &handlers, identity->n_listeners,
+        r = acceptor_init(&l->acceptor, &l->server, &place, &handlers, identity->n_listeners,
                         options->max_connections);
         if (r < 0)
                 return r;
@@ -320,6 +321,8 @@ static void loop_dispatch(Loop *l, const struct epoll_event *ev) {
                 loop_dispatch_connection(l, ev);
         else if (event_kind(ev) == EVENT_LISTENER)
                 acceptor_ready(&l->acceptor, event_number(ev));
+        else if (event_kind(ev) == EVENT_INBOX)
+                acceptor_read_inbox(&l->acceptor, ev->events);
 }
 
 static void loop_expire(Loop *l) {
@@ -343,7 +346,8 @@ static void loop_run_runnable(Loop *l) {
 }
 
 static int loop_timeout_msec(const Loop *l) {
-        uint64_t deadline = MIN(server_next_deadline(&l->server), MIN(l->acceptor.retry_at, l->end_at));
+        uint64_t deadline = MIN(server_next_deadline(&l->server),
+                        MIN(acceptor_next_deadline(&l->acceptor), l->end_at));
         uint64_t now = l->server.now;
 
         if (l->log)
@@ -356,7 +360,9 @@ static int loop_timeout_msec(const Loop *l) {
 }
 
 static bool loop_is_finished(const Loop *l) {
-        return l->server.draining && (l->server.n_connections == 0 || l->server.now >= l->end_at);
+        bool done = l->server.n_connections == 0 && !acceptor_has_handed(&l->acceptor);
+
+        return l->server.draining && (done || l->server.now >= l->end_at);
 }
 
 /* Waits for events, at most so long (-1: for ever), and deals with them. */
@@ -365,12 +371,16 @@ static int loop_turn(Loop *l, int timeout_msec) {
         bool inner = false;
         int r;
 
-        int n = epoll_wait(l->epoll_fd, events, EVENTS_MAX, event_prepare() ? 0 : timeout_msec);
+        if (event_prepare())
+                timeout_msec = 0;
+        acceptor_rest(&l->acceptor);
+        int n = epoll_wait(l->epoll_fd, events, EVENTS_MAX, timeout_msec);
         if (n < 0 && errno != EINTR) /* a debugger */
                 return log_error_errno(-errno, "Failed to wait for events: %m");
 
         board_cell_beat(l->cell);
         loop_set_time(l);
+        acceptor_wake(&l->acceptor);
         /* The order to drain first: what is accepted in spite of it may end with this process. */
         for (int i = 0; i < n; i++)
                 if (is_order(events + i))
@@ -403,6 +413,9 @@ int loop_run(Loop *l) {
 
         if (!board_cell_begin(l->cell))
                 return 0; /* the master has no use for it any more, and is about to kill it */
+        r = acceptor_begin(&l->acceptor);
+        if (r < 0)
+                return r;
         /* The client whose connection started the service is answered first; what the bell sets off in the
          * master takes longer than that. */
         r = loop_turn(l, 0);
