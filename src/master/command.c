@@ -107,6 +107,10 @@ static int add_board(Command *c, const CommandIdentity *id) {
                         strv_set_variablef(&c->env, BOARD_ENV_BELL_FD "=%zu", board_fd + 1) < 0 ||
                         strv_set_variablef(&c->env, BOARD_ENV_CELL "=%u", id->board_cell) < 0)
                 return -ENOMEM;
+        /* Behind the channel. */
+        if (id->n_inboxes > 0 && strv_set_variablef(&c->env, BOARD_ENV_INBOX_FDS "=%zu:%u", board_fd + 3,
+                                                 id->n_inboxes) < 0)
+                return -ENOMEM;
         return 0;
 }
 

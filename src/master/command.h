@@ -6,7 +6,7 @@
  * Descriptors 0, 1 and 2 are everyone's. What comes from 3 up depends on the kind of worker, and whoever
  * starts the command has to provide it in this order:
  *
- *   static    the sockets, the board, its bell, the channel
+ *   static    the sockets, the board, its bell, the channel, the inboxes
  *   program   the sockets, the error pipe, the channel
  *   node      the error pipe, the channel; the sockets come over the channel
  *
@@ -32,6 +32,7 @@ typedef struct CommandIdentity {
         uint64_t generation;
         size_t n_sockets;          /* these two: not for node */
         const char *socket_names;  /* parted by ':', as in LISTEN_FDNAMES */
+        unsigned n_inboxes;        /* likewise; 0: none */
         unsigned board_cell;       /* static */
         unsigned unique_id;        /* node: NODE_UNIQUE_ID, of no other worker of this master ever */
         unsigned instance;         /* node: NODE_APP_INSTANCE */

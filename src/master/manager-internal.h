@@ -71,6 +71,7 @@ struct Manager {
 
         Listeners listeners;
         Board board;
+        Inboxes inboxes;
         WorkerEnvironment environment; /* with what is owned here: notify, cgroups, cluster */
 
         sd_event *event;

@@ -38,7 +38,7 @@
 
 /* A worker takes five here: the channel, the pidfd, the NOTIFY_SOCKET, the cgroup and the watch of its
  * memory. */
-#define DESCRIPTORS_WANTED (256 + 5 * BOARD_CELLS)
+#define DESCRIPTORS_WANTED (256 + 5 * BOARD_CELLS + 2 * BOARD_SEATS)
 
 static const uint8_t manager_edges[_MANAGER_STATE_MAX] = {
         [MANAGER_STARTING] = 1 << MANAGER_RUNNING | 1 << MANAGER_STOPPING,
@@ -205,6 +205,12 @@ static int start_worker(
         Worker *w = NULL;
         int r;
 
+        /* Without an inbox connections are spread by the kernel alone, which is good enough to go on. */
+        if (app_kind_is_native(config->app_kind) && m->n_wanted > 1) {
+                r = inboxes_fit(&m->inboxes, m->n_wanted);
+                if (r < 0)
+                        log_warning_errno(r, "Failed to make an inbox for each worker: %m");
+        }
         r = manager_take_cell(m, &place->cell_index);
         if (r < 0)
                 return r;
@@ -397,6 +403,7 @@ static void on_worker_exit(Worker *w, void *userdata) {
         const ExitRecord *record = exits_add(&m->exits, w);
 
         m->cell_used[w->cell_index] = false;
+        board_clear_seat(&m->board, w->cell);
         orphans_worker_ended(m->orphans, w);
         lose_worker(m, w, /* was_ready= */ false, record->reason);
         if (w->slot == 0)
@@ -560,6 +567,7 @@ Manager *manager_free(Manager *m) {
         cgroups_free(m->environment.cgroups);
         sd_event_unref(m->event);
         board_done(&m->board);
+        inboxes_done(&m->inboxes);
         arrivals_free(m->arrivals);
         listeners_done(&m->listeners);
         config_free(m->next_config);
@@ -579,6 +587,7 @@ static int manager_prepare(Manager *m) {
                 .app = m->app,
                 .listeners = &m->listeners,
                 .board = &m->board,
+                .inboxes = &m->inboxes,
                 .handlers = {
                         .ready = on_worker_ready,
                         .waits = on_worker_waits,

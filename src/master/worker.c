@@ -226,6 +226,11 @@ static void on_exit_of_child(muster_child *child, int code, int status, void *us
         w->environment->handlers.exited(w, w->environment->userdata);
 }
 
+/* It needs none, and has none, where it is alone. */
+static unsigned n_inboxes(const Worker *w) {
+        return app_kind_is_native(w->kind) ? w->environment->inboxes->n : 0;
+}
+
 /* The descriptors by kind, as command.h says. @error_fd: where the child tells that it cannot execute the
  * program. */
 static size_t fill_stdio(const Worker *w, int error_fd, muster_stdio *stdio) {
@@ -243,6 +248,8 @@ static size_t fill_stdio(const Worker *w, int error_fd, muster_stdio *stdio) {
         } else
                 stdio[n++] = (muster_stdio){ MUSTER_STDIO_FD, error_fd };
         stdio[n++].kind = MUSTER_STDIO_IPC;
+        for (unsigned i = 0; i < n_inboxes(w) * 2; i++)
+                stdio[n++] = (muster_stdio){ MUSTER_STDIO_FD, e->inboxes->fds[i] };
         return n;
 }
 
@@ -270,7 +277,7 @@ static int spawn(Worker *w, const Command *command) {
 
         channel.max_message_bytes = channel.max_queue_bytes = WORKER_MESSAGE_MAX;
         channel.flags = w->cluster ? MUSTER_CHANNEL_INTERNAL : 0;
-        stdio = calloc(3 + w->environment->listeners->n + 3, sizeof(*stdio));
+        stdio = calloc(3 + w->environment->listeners->n + 3 + 2 * n_inboxes(w), sizeof(*stdio));
         if (!stdio)
                 return -ENOMEM;
         if (!app_kind_is_native(w->kind)) {
@@ -382,6 +389,7 @@ static int make_command(const Worker *w, const Config *config, const WorkerPlace
                 .generation = w->generation,
                 .n_sockets = e->listeners->n,
                 .socket_names = e->listeners->names,
+                .n_inboxes = n_inboxes(w),
                 .board_cell = w->cell_index,
                 .mark = mark,
                 .notify_socket = w->inbox ? notify_inbox_get_path(w->inbox) : NULL,

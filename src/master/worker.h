@@ -17,6 +17,7 @@
 #include "master/cluster.h"
 #include "master/config.h"
 #include "master/health-policy.h"
+#include "master/inboxes.h"
 #include "master/listener.h"
 #include "master/notify-inbox.h"
 
@@ -99,6 +100,7 @@ typedef struct WorkerEnvironment {
         const char *app;
         const Listeners *listeners;
         Board *board;
+        const Inboxes *inboxes; /* of native workers */
         Cluster *cluster;
         NotifyDirectory *notify; /* NULL: workers have no NOTIFY_SOCKET */
         Cgroups *cgroups;        /* NULL: and no control groups of their own */

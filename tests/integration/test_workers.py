@@ -78,13 +78,14 @@ def test_all_answer(ready):
 
 @pytest.mark.parametrize("stray", [0, 5], ids=["clean", "with-strays"])
 def test_descriptors(ready, stray):
-    """0, 1, 2, the sockets from 3 up, board, bell, and what the worker opened itself: its loop's and its folder. Nothing
-    leaks, even of what was open in the master without O_CLOEXEC."""
+    """0, 1, 2, the sockets from 3 up, board, bell, channel, both ends of both inboxes, and what the worker opened itself: its
+    loop's and its folder. Nothing leaks, even of what was open in the master without O_CLOEXEC."""
     m = ready(sockets=None, stray=stray)
     sock = m.socket_list[0][1]
-    channels = set()
+    channels, inboxes = set(), set()
     for worker in m.worker_processes():
         fds = worker.fds()
+        assert worker.environment()["MUSTER_INBOX_FDS"] == "7:2"
         assert fds.pop(0) == "/dev/null"
         assert fds.pop(1) == fds.pop(2) == str(m.stderr_file)
         assert fds.pop(3) == f"socket:[{inode(sock)}]"
@@ -93,10 +94,13 @@ def test_descriptors(ready, stray):
         channel = fds.pop(6)
         assert channel.startswith("socket:") and channel not in channels, "each has a channel of its own"
         channels.add(channel)
+        inboxes.add(tuple(fds.pop(fd) for fd in range(7, 11)))
         own = sorted(fds.values())
         assert len(own) == len(set(own))
         assert {"anon_inode:[eventpoll]", str(m.site)} <= set(own)
         assert set(own) <= {"anon_inode:[eventpoll]", "anon_inode:[signalfd]", "anon_inode:[timerfd]", str(m.site)}
+    (shared,) = inboxes
+    assert len(set(shared)) == 4 and all(end.startswith("socket:") for end in shared) and not channels & set(shared)
 
 
 def test_replacement_gets_the_same(ready):
@@ -148,7 +152,7 @@ def test_many_workers_and_few_descriptors(ready, tmp_path, monkeypatch):
     """systemd's soft limit of 1024 would be too little for 256 workers and those that follow them. The master raises its own,
     and a worker finds what the service was given."""
     script = tmp_path / "musterd"
-    script.write_text(f'#!/bin/sh\nulimit -S -n 64\nexec {MUSTERD} "$@"\n')
+    script.write_text(f'#!/bin/sh\nulimit -S -n 100\nexec {MUSTERD} "$@"\n')
     script.chmod(0o755)
     monkeypatch.setattr("harness.MUSTERD", script)
     m = ready("http: { max_connections = 10; };", workers=16)
@@ -157,7 +161,7 @@ def test_many_workers_and_few_descriptors(ready, tmp_path, monkeypatch):
     assert m.wait_ready() == "READY=1\nSTATUS=16/16 workers ready, 0 connections, generation 2"
     m.wait_until(lambda: len(m.worker_processes()) == 16, "the old ones are gone")
     for worker in m.worker_processes():
-        assert resource.prlimit(worker.pid, resource.RLIMIT_NOFILE)[0] == 64
+        assert resource.prlimit(worker.pid, resource.RLIMIT_NOFILE)[0] == 100
 
 
 def can_run_as(uid):
