@@ -188,8 +188,9 @@ def show_row(row, results):
     print(flush=True)
 
 
-def start(stack, kind, label, **attributes):
-    """One of @kind that runs until the end, None if it cannot be had."""
+def start(stack, kind, label, files, **attributes):
+    """One of @kind that runs until the end, None if it cannot be had. All send the very same files: what it costs to send one depends
+    on how the kernel has laid it out in memory."""
     folder = stack.enter_context(common.folder())
     try:
         server = stack.enter_context(peers.variant(kind, label, **attributes)(folder))
@@ -197,35 +198,39 @@ def start(stack, kind, label, **attributes):
         print("%s is not measured: %s." % (label, e))
         return None
     server.label = label
-    for target, size in FILES.items():
-        (server.site / target[1:]).write_bytes(b"x" * size)
+    for target in FILES:
+        os.link(files / target[1:], server.site / target[1:])
     return server
 
 
 def rows_of(stack):
-    static = start(stack, Muster, "muster")
-    hello = start(stack, MusterModule, "muster")
-    example = start(stack, MusterModule, "muster, example", module=EXAMPLE)
+    files = stack.enter_context(common.folder())
+    for target, size in FILES.items():
+        (files / target[1:]).write_bytes(b"x" * size)
+
+    static = start(stack, Muster, "muster", files)
+    hello = start(stack, MusterModule, "muster", files)
+    example = start(stack, MusterModule, "muster, example", files, module=EXAMPLE)
     kept, closed = ask(hello.port, "/hello"), ask(hello.port, "/hello", "Connection: close\r\n")
     body = "x" * length_of(kept)
-    nginx = start(stack, Nginx, "nginx", hello=body)
-    cached = start(stack, Nginx, "nginx, open_file_cache", cache="max=1000")
-    bare = start(stack, Bare, "bare", answer=kept, options=("--turns",))
-    lopsided = start(stack, Bare, "bare, no turns", answer=kept)
-    bare_close = start(stack, Bare, "bare", answer=closed, options=("--close", "--turns"))
+    nginx = start(stack, Nginx, "nginx", files, hello=body)
+    cached = start(stack, Nginx, "nginx, open_file_cache", files, cache="max=1000")
+    bare = start(stack, Bare, "bare", files, answer=kept, options=("--turns",))
+    lopsided = start(stack, Bare, "bare, no turns", files, answer=kept)
+    bare_close = start(stack, Bare, "bare", files, answer=closed, options=("--close", "--turns"))
 
     def row(*args, **kwargs):
         key, title, target, servers, goals = args
         return Row(key, title, target, [s for s in servers if s], goals, **kwargs)
 
-    files = [static, nginx, cached]
+    senders = [static, nginx, cached]
     return static, nginx, [
         row("hello", "hello, kept", "/hello", [hello, example, bare, lopsided, nginx], {"bare": 1.08}),
         row("pipelined", "hello, %d at once" % PIPELINED, "/hello", [hello, bare, nginx], {"nginx": 0.09}, script=PIPELINE),
         row("close", "hello, closed", "/hello", [hello, bare_close, nginx], {"bare": 1.15}, options=("-H", "Connection: close")),
-        row("1k", "file of 1 KiB", "/1k.bin", files, {"nginx": 0.65}),
-        row("64k", "file of 64 KiB", "/64k.bin", files, {"nginx": 0.7}),
-        row("10m", "file of 10 MiB", "/10m.bin", files, {"nginx": 1.0}, big=True),
+        row("1k", "file of 1 KiB", "/1k.bin", senders, {"nginx": 0.65}),
+        row("64k", "file of 64 KiB", "/64k.bin", senders, {"nginx": 0.7}),
+        row("10m", "file of 10 MiB", "/10m.bin", senders, {"nginx": 1.0}, big=True),
     ]
 
 
