@@ -155,7 +155,7 @@ def test_many_workers_and_few_descriptors(ready, tmp_path, monkeypatch):
     script.write_text(f'#!/bin/sh\nulimit -S -n 100\nexec {MUSTERD} "$@"\n')
     script.chmod(0o755)
     monkeypatch.setattr("harness.MUSTERD", script)
-    m = ready("http: { max_connections = 10; };", workers=16)
+    m = ready("http: { max_connections = 10; }; static: { file_cache = 0; };", workers=16)
     m.kill(signal.SIGHUP)
     m.wait_message("RELOADING=1")
     assert m.wait_ready() == "READY=1\nSTATUS=16/16 workers ready, 0 connections, generation 2"
