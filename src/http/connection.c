@@ -19,6 +19,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include "basic/clock.h"
 #include "basic/fd.h"
 #include "basic/macro.h"
 #include "http/connection-internal.h"
@@ -34,6 +35,9 @@
 /* There must be room for this before a request is looked at: the head of any answer, an error page instead
  * of it, the end of a stream. */
 #define ANSWER_ROOM (RESPONSE_HEAD_MAX + 2048)
+
+/* A deadline is moved so often at most: fast clients make progress thousands of times a second. */
+#define PROGRESS_GRAIN (100 * USEC_PER_MSEC)
 
 typedef enum Step {
         STEP_ON,    /* something was done, and there may be more */
@@ -72,6 +76,7 @@ static void connection_arm(Connection *c) {
 
         c->progress = 0;
         c->measured = false;
+        c->armed_at = s->now;
         if (state == CONNECTION_IDLE && s->draining)
                 server_arm(s, &c->timeout, TIMEOUT_DRAIN);
         else if (state == CONNECTION_HANDLING && c->exchange && c->exchange->phase != EXCHANGE_OPEN)
@@ -91,7 +96,7 @@ void connection_set_state(Connection *c, ConnectionState to) {
 
 void connection_progress(Connection *c, size_t n) {
         c->progress += (uint32_t) n;
-        if (c->progress >= SERVER_PROGRESS)
+        if (c->progress >= SERVER_PROGRESS && c->server->now - c->armed_at >= PROGRESS_GRAIN)
                 connection_arm(c);
 }
 

@@ -42,10 +42,11 @@ struct Connection {
         uint32_t events; /* for the loop: what epoll was told */
         Timeout timeout;
         List runnable;     /* something happened to it outside of its turn */
-        uint32_t progress; /* bytes that went over since the deadline was set */
-        bool answered;     /* a request was taken up since the deadline was set: what follows has a new one */
-        bool measured;     /* whether the next is known */
-        int64_t unsent;    /* what the kernel held when the deadline was set */
+        uint64_t armed_at; /* when the deadline was set */
+        uint32_t progress; /* bytes that went over since then */
+        bool answered;  /* a request was taken up since the deadline was set: what follows has a new one */
+        bool measured;  /* whether the next is known */
+        int64_t unsent; /* what the kernel held when the deadline was set */
 };
 
 /* Takes over a connected, non-blocking socket. -EMFILE: its number is beyond the table; the caller still

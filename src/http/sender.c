@@ -50,19 +50,24 @@ static bool more_follows(const Record *r) {
         return r->file_left > 0 || r->parts != BUFFER_NONE;
 }
 
+/* The kernel took less than it was given: its buffer is full, and to ask again would only be told so. */
 static int flush_output(Connection *c) {
         Record *r = c->record;
+        uint32_t left = r->output_end - r->output_start;
+        ssize_t n;
 
-        while (r->output_start < r->output_end) {
-                if (c->server->turn_bytes == 0)
-                        return SENDER_BLOCKED;
-                ssize_t n = send(c->fd, output(c) + r->output_start, r->output_end - r->output_start,
-                                MSG_NOSIGNAL | (more_follows(r) ? MSG_MORE : 0));
-                if (n < 0)
-                        return errno == EAGAIN ? SENDER_BLOCKED : -errno;
-                turn_count_bytes(c->server, (size_t) n);
+        if (left == 0)
+                return 0;
+        if (c->server->turn_bytes == 0)
+                return SENDER_BLOCKED;
+        n = send(c->fd, output(c) + r->output_start, left, MSG_NOSIGNAL | (more_follows(r) ? MSG_MORE : 0));
+        if (n < 0)
+                return errno == EAGAIN ? SENDER_BLOCKED : -errno;
+        turn_count_bytes(c->server, (size_t) n);
+        connection_progress(c, (size_t) n);
+        if ((uint32_t) n < left) {
                 r->output_start += (uint32_t) n;
-                connection_progress(c, (size_t) n);
+                return SENDER_BLOCKED;
         }
         r->output_start = r->output_end = 0;
         return 0;
@@ -72,12 +77,12 @@ static int flush_file(Connection *c) {
         Record *r = c->record;
 
         while (r->file_left > 0) {
+                size_t size = (size_t) MIN(r->file_left, (uint64_t) SENDFILE_MAX);
                 off_t offset = (off_t) r->file_offset;
 
                 if (c->server->turn_bytes == 0)
                         return SENDER_BLOCKED;
-                ssize_t n = sendfile(c->fd, r->file_fd, &offset,
-                                (size_t) MIN(r->file_left, (uint64_t) SENDFILE_MAX));
+                ssize_t n = sendfile(c->fd, r->file_fd, &offset, size);
                 if (n < 0)
                         return errno == EAGAIN ? SENDER_BLOCKED : -errno;
                 if (n == 0)
@@ -87,6 +92,8 @@ static int flush_file(Connection *c) {
                 r->file_offset += (uint64_t) n;
                 r->file_left -= (uint64_t) n;
                 connection_progress(c, (size_t) n);
+                if ((size_t) n < size)
+                        return SENDER_BLOCKED;
         }
         return 0;
 }
