@@ -25,11 +25,14 @@
 #include "basic/log.h"
 #include "basic/macro.h"
 #include "worker/epoll-data.h"
+#include "worker/fairness.h"
 
 #define FIRST_FD 3
 
-#define ACCEPTS_MAX     64 /* in a row, before connections get their turn */
-#define ACCEPTS_PER_ADD 16 /* steady arrivals differ by a few per cent then */
+#define ACCEPTS_MAX 64                 /* in a row, before connections get their turn */
+#ifndef ACCEPTS_PER_ADD                /* a benchmark sets it, to see what it costs */
+#define ACCEPTS_PER_ADD FAIRNESS_DELTA /* steady arrivals differ by a few per cent then */
+#endif
 
 #define WARNING_INTERVAL (60 * USEC_PER_SEC)
 #define RETRY_USEC       (1 * USEC_PER_SEC)
