@@ -66,6 +66,7 @@ static bool is_protocol(const char *p, const char *end) {
 
 void access_log_record_set_line(AccessLogRecord *r, const char *head, size_t n) {
         const char *end = head + n, *stop, *first, *last;
+        size_t size;
 
         /* An empty line may come before it (RFC 9112, section 2.2). */
         while (head < end && (*head == '\r' || *head == '\n'))
@@ -73,10 +74,12 @@ void access_log_record_set_line(AccessLogRecord *r, const char *head, size_t n) 
         stop = memchr(head, '\n', (size_t) (end - head)) ?: end;
         if (stop > head && stop[-1] == '\r')
                 stop--;
+        size = (size_t) (stop - head);
+        assert(size <= n);
         r->line = text_between(head, stop);
 
-        first = memchr(head, ' ', r->line.size);
-        last = memrchr(head, ' ', r->line.size);
+        first = memchr(head, ' ', size);
+        last = memrchr(head, ' ', size);
         if (!first || first == head || last <= first + 1 || !is_protocol(last + 1, stop) ||
                         memchr(first + 1, ' ', (size_t) (last - first - 1)))
                 return;
