@@ -408,8 +408,7 @@ static ConnectionWant connection_broken(Connection *c) {
 static ConnectionWant connection_blocked(Connection *c) {
         bool reads = c->exchange && request_body_is_wanted(c->exchange);
 
-        if (!reads)
-                connection_set_state(c, CONNECTION_SENDING);
+        connection_set_state(c, reads ? CONNECTION_BODY : CONNECTION_SENDING);
         connection_measure(c);
         return CONNECTION_WANT_WRITE | (reads ? CONNECTION_WANT_READ : 0);
 }
@@ -512,22 +511,26 @@ static ConnectionWant connection_rest(Connection *c) {
         return CONNECTION_WANT_READ;
 }
 
+/* What comes is read as long as somebody wants it: also while what goes is stuck, as a client may read
+ * nothing before it has sent all. */
 static ConnectionWant connection_turn(Connection *c) {
-        ConnectionWant want;
+        ConnectionWant want = CONNECTION_WANT_READ;
         Step step = STEP_INPUT;
+        bool rests = true;
         int k = 1;
 
         /* Of an idle one nothing waits. */
-        if (c->record->state != CONNECTION_IDLE && !connection_work(c, &step, &want))
-                return want;
-        for (int i = 0; i < TURN_READS && k > 0 && step == STEP_INPUT; i++) {
+        if (c->record->state != CONNECTION_IDLE)
+                rests = connection_work(c, &step, &want);
+        for (int i = 0; i < TURN_READS && k > 0; i++) {
+                if (rests ? step != STEP_INPUT : !c->exchange || !(want & CONNECTION_WANT_READ))
+                        break;
                 k = connection_receive(c);
                 if (k < 0)
                         return CONNECTION_WANT_CLOSE;
-                if (!connection_work(c, &step, &want))
-                        return want;
+                rests = connection_work(c, &step, &want);
         }
-        return connection_rest(c);
+        return rests ? connection_rest(c) : want;
 }
 
 ConnectionWant connection_ready(Connection *c) {

@@ -66,7 +66,7 @@ static void finish(Exchange *x) {
 }
 
 static void stream(Exchange *x) {
-        static const char text[3000];
+        static const char text[60000];
         Fuzz *f = x->userdata;
 
         for (uint32_t n = fuzz_next(f, 10); n > 0; n--)

@@ -424,6 +424,55 @@ static void test_slow_reader(void **state) {
         assert_int_equal(run(), CONNECTION_WANT_CLOSE);
 }
 
+/* An answer may begin before its request is complete. A client that does not read it yet is still read. */
+static void echo(Exchange *x, const char *data, size_t n) {
+        static char block[300000];
+
+        body_size += n;
+        if (x->phase == EXCHANGE_OPEN) {
+                x->response.size = RESPONSE_SIZE_UNKNOWN;
+                assert_int_equal(exchange_begin(x), 0);
+                assert_true(exchange_write(x, block, sizeof(block)) < (ssize_t) sizeof(block));
+        }
+}
+
+static void test_both_ways(void **state) {
+        static char block[30000];
+
+        body_wanted = 1000000;
+        assert_int_equal(say(POST("100000")), CONNECTION_WANT_READ);
+        open_exchange->on_body = echo;
+        for (size_t sent = 0; sent < 90000; sent += sizeof(block))
+                assert_int_equal(say_bytes(block, sizeof(block)),
+                                CONNECTION_WANT_READ | CONNECTION_WANT_WRITE);
+        assert_int_equal(body_size, 90000);
+        assert_int_equal(connection->record->state, CONNECTION_BODY);
+        assert_ptr_equal(wait_usec(30 * USEC_PER_SEC), &connection->timeout);
+        connection_expired(connection);
+        assert_int_equal(body_end, -ETIMEDOUT);
+        exchange_abort(take());
+}
+
+/* The same of the first request of a connection, in whose first turn everything is there. */
+static void echo_request(void *userdata, Exchange *x) {
+        request(userdata, x);
+        x->on_body = echo;
+}
+
+static void test_both_ways_at_once(void **state) {
+        static char text[18000];
+
+        server.handler.request = echo_request;
+        body_wanted = 1000000;
+        memset(text, 'x', sizeof(text));
+        memcpy(text, POST("100000"), strlen(POST("100000")));
+        for (int i = 0; i < 4; i++)
+                assert_int_equal(
+                                say_bytes(text, sizeof(text)), CONNECTION_WANT_READ | CONNECTION_WANT_WRITE);
+        assert_int_equal(body_size, 4 * sizeof(text) - strlen(POST("100000")));
+        exchange_abort(take());
+}
+
 /* What is in memory and larger than a buffer goes out whole, too, and the next request waits for it. */
 static void test_large_memory(void **state) {
         static char block[300001], got[400000];
@@ -569,6 +618,8 @@ int main(void) {
                 TEST(test_sized_stream),
                 TEST(test_head),
                 TEST(test_slow_reader),
+                TEST(test_both_ways),
+                TEST(test_both_ways_at_once),
                 TEST(test_large_memory),
                 TEST(test_parts),
                 TEST(test_hold),
