@@ -86,7 +86,7 @@ static void on_body(Exchange *x, const char *data, size_t n) {
 
         check(n > 0 && memchr(data, 0, 0) == NULL);
         exchange_pause_body(x, fuzz_next(f, 4) == 0);
-        if (fuzz_next(f, 16) == 0)
+        if (x->phase == EXCHANGE_OPEN && fuzz_next(f, 16) == 0)
                 finish(x);
 }
 
