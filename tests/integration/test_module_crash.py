@@ -60,7 +60,7 @@ def test_slot_is_filled_again(ready):
         assert client.request("/").body == b"hello\n"
     m.wait_until(lambda: len(set(p.pid for p in m.worker_processes()) - before) == 1 and m.slots() == [1, 2], "the slot is filled")
     log = m.stderr()
-    assert re.search(r"Worker \d \(pid \d+\) was killed by signal 11, SIGSEGV[^:]*: " + re.escape(NAME)[:80], log)
+    assert re.search(r"Worker \d \(pid \d+\) was killed by signal 11, SIGSEGV[^:]*: " + re.escape(NAME[:80]), log)
     assert log.count("while it answered GET /segv") >= 1
 
 
