@@ -120,7 +120,8 @@ def test_sandbox_of_worker(served, n_workers):
 
 
 def test_descriptors_of_worker(served, n_workers):
-    """A worker has the socket that systemd opened, its streams and what it made itself; nothing of the master."""
+    """A worker has the socket that systemd opened, its streams, the inboxes of the slots and what it made itself; nothing else of
+    the master."""
     listeners = served.run('ss', '--no-header', '--listening', '--tcp', '--extended').stdout
     inode = re.search(r':8080 .*\bino:(\d+)', listeners).group(1)
     master = served.unit('muster.service').MainPID
@@ -129,12 +130,16 @@ def test_descriptors_of_worker(served, n_workers):
     for pid in workers(served, n_workers):
         lines = served.run('sh', '-c', f'for f in /proc/{pid}/fd/*; do echo "${{f##*/}} $(readlink $f)"; done').stdout
         files = {int(n): target for n, target in (line.split(' ', 1) for line in lines.splitlines())}
+        environment = served.run('cat', f'/proc/{pid}/environ').stdout.split('\0')
+        first, n_slots = next((map(int, v.split('=')[1].split(':')) for v in environment if v.startswith('MUSTER_INBOX_FDS=')), (0, 0))
+        inboxes = range(first, first + 2 * n_slots)
+        assert n_slots == (n_workers if n_workers > 1 else 0)
         assert files[0] == '/dev/null'
         assert files[1] == files[2] and files[1].startswith('socket:')
         assert files[3] == f'socket:[{inode}]'
         assert list(files.values()).count(f'socket:[{inode}]') == 1
         for n, target in files.items():
-            if n < 4:
+            if n < 4 or n in inboxes:
                 continue
             assert not target.startswith('socket:') or target not in masters, f'{n}: {target} is the master\'s'
             assert not target.startswith(('/etc', '/proc')), f'{n}: {target}'
