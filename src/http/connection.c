@@ -596,10 +596,8 @@ static ConnectionWant connection_expired_body(Connection *c) {
                         return CONNECTION_WANT_CLOSE;
                 request_body_fail(c, c->exchange, -ETIMEDOUT);
         }
-        if (!connection_work(c, &step, &want))
-                return want;
-        connection_arm(c);
-        return connection_rest(c);
+        connection_arm(c); /* also if it stays in this state because the answer is stuck */
+        return connection_work(c, &step, &want) ? connection_rest(c) : want;
 }
 
 /* The handler does not answer: somebody must. What it says later goes nowhere. */

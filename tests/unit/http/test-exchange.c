@@ -453,6 +453,29 @@ static void test_both_ways(void **state) {
         exchange_abort(take());
 }
 
+/* A piece that was there in time, though this process was late, gives it more time, and not all of it. */
+static void test_both_ways_late(void **state) {
+        static char block[30000];
+
+        body_wanted = 1000000;
+        assert_int_equal(say(POST("100000")), CONNECTION_WANT_READ);
+        open_exchange->on_body = echo;
+        for (int i = 0; i < 2; i++) {
+                assert_int_equal(say_bytes(block, sizeof(block)),
+                                CONNECTION_WANT_READ | CONNECTION_WANT_WRITE);
+                assert_null(wait_usec(USEC_PER_SEC));
+        }
+        assert_int_equal(send(client, "x", 1, MSG_NOSIGNAL), 1);
+        assert_ptr_equal(wait_usec(30 * USEC_PER_SEC), &connection->timeout);
+        assert_int_equal(connection_expired(connection), CONNECTION_WANT_READ | CONNECTION_WANT_WRITE);
+        assert_int_equal(body_size, 2 * sizeof(block) + 1);
+        assert_int_equal(body_end, 1);
+        assert_ptr_equal(wait_usec(30 * USEC_PER_SEC), &connection->timeout);
+        connection_expired(connection);
+        assert_int_equal(body_end, -ETIMEDOUT);
+        exchange_abort(take());
+}
+
 /* The same of the first request of a connection, in whose first turn everything is there. */
 static void echo_request(void *userdata, Exchange *x) {
         request(userdata, x);
@@ -619,6 +642,7 @@ int main(void) {
                 TEST(test_head),
                 TEST(test_slow_reader),
                 TEST(test_both_ways),
+                TEST(test_both_ways_late),
                 TEST(test_both_ways_at_once),
                 TEST(test_large_memory),
                 TEST(test_parts),
