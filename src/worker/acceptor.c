@@ -344,8 +344,10 @@ void acceptor_expire(Acceptor *a) {
 
         while (siblings_rescue(&a->siblings, a->server->now, &fd) == 0)
                 a->handlers.add(a->handlers.userdata, fd);
-        if (a->retry_at <= a->server->now)
-                acceptor_start(a);
+        if (a->retry_at > a->server->now)
+                return;
+        a->retry_at = USEC_INFINITY; /* if it is full by now, the next close starts it */
+        acceptor_start(a);
 }
 
 bool acceptor_is_broken(const Acceptor *a) {

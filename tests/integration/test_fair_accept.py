@@ -307,6 +307,41 @@ def test_full_worker(ready):
         sock.close()
 
 
+@contextlib.contextmanager
+def without_descriptors(worker):
+    """It can open nothing more."""
+    soft, hard = resource.prlimit(worker.pid, resource.RLIMIT_NOFILE)
+    fds = worker.fds().keys()
+    resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (min(set(range(max(fds) + 2)) - fds), hard))
+    try:
+        yield
+    finally:
+        resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_full_after_a_lack(ready):
+    """The worker that paused for want of a descriptor, and is full by what was handed to it, waits without turning in circles."""
+    m = ready("http: { max_connections = 2; };", workers=2)
+    one, worker = worker_of(m, 1), worker_of(m, 2)
+    stop(m, one)
+    with inbox_of(m, 2) as inbox:
+        with without_descriptors(worker):
+            waits = m.connect()
+            time.sleep(0.3)  # until it has met the lack
+        clients = [hand_over(inbox) for _ in range(2)]
+        for client in clients:
+            assert client.request().status == 200
+        time.sleep(1)  # until it tries again
+        ticks = worker.cpu_seconds()
+        time.sleep(0.5)
+        assert worker.cpu_seconds() - ticks < 0.1
+    one.kill(signal.SIGCONT)
+    for client in clients:
+        client.close()
+    assert waits.request().status == 200
+    waits.close()
+
+
 def test_mad_messages(ready):
     """What a worker gone mad sends into an inbox is thrown away, and a good message is read behind it."""
     m = ready(workers=2)
