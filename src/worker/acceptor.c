@@ -143,6 +143,13 @@ static void acceptor_pause(Acceptor *a) {
         a->retry_at = a->server->now + RETRY_USEC;
 }
 
+static int acceptor_watch_inbox(Acceptor *a, int op) {
+        struct epoll_event ev = { .events = EPOLLIN | EPOLLRDHUP, .data.u64 = event_data(EVENT_INBOX, 0) };
+        int fd = siblings_fd(&a->siblings);
+
+        return fd >= 0 && epoll_ctl(a->epoll_fd, op, fd, &ev) < 0 ? -errno : 0;
+}
+
 void acceptor_start(Acceptor *a) {
         int r;
 
@@ -159,14 +166,12 @@ void acceptor_start(Acceptor *a) {
                         return;
                 }
         }
+        if (a->inbox_rests && acceptor_watch_inbox(a, EPOLL_CTL_ADD) < 0) {
+                acceptor_pause(a);
+                return;
+        }
+        a->inbox_rests = false;
         siblings_sit(&a->siblings);
-}
-
-static int acceptor_watch_inbox(Acceptor *a, int op) {
-        struct epoll_event ev = { .events = EPOLLIN | EPOLLRDHUP, .data.u64 = event_data(EVENT_INBOX, 0) };
-        int fd = siblings_fd(&a->siblings);
-
-        return fd >= 0 && epoll_ctl(a->epoll_fd, op, fd, &ev) < 0 ? -errno : 0;
 }
 
 int acceptor_begin(Acceptor *a) {
@@ -271,6 +276,14 @@ static void acceptor_accept_last(Acceptor *a) {
         }
 }
 
+/* What lies in the inbox stays there: a sibling looks after it, or this worker when it listens again. */
+static void acceptor_leave_inbox(Acceptor *a) {
+        acceptor_warn(a, EMFILE);
+        (void) acceptor_watch_inbox(a, EPOLL_CTL_DEL);
+        a->inbox_rests = true;
+        acceptor_pause(a);
+}
+
 /* Returns whether there was a message, and in *poked whether one asks to look at the sockets. */
 static bool acceptor_read_message(Acceptor *a, bool *poked) {
         int fd, r;
@@ -280,6 +293,8 @@ static bool acceptor_read_message(Acceptor *a, bool *poked) {
                 a->handlers.add(a->handlers.userdata, fd);
         else if (r == INBOX_POKED)
                 *poked = true;
+        else if (r == -EMFILE)
+                acceptor_leave_inbox(a);
         return r >= 0;
 }
 

@@ -30,6 +30,7 @@ typedef struct Acceptor {
         unsigned n_broken;
         unsigned max_connections;
         bool listening;
+        bool inbox_rests;   /* it is not looked into before the worker listens again */
         uint64_t retry_at;  /* to listen again, when something lacked; else USEC_INFINITY */
         uint64_t warned_at; /* of the last word about what lacks */
         Siblings siblings;

@@ -4,6 +4,7 @@
 #include "worker/inbox.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -125,6 +126,13 @@ static bool is_connection(int fd) {
                fd_set_nonblock(fd, true) >= 0;
 }
 
+/* Without one the kernel would close the connection that comes with a message. */
+static bool has_free_descriptor(const Inbox *inbox) {
+        _cleanup_close_ int fd = fcntl(inbox->receive_fd, F_DUPFD_CLOEXEC, 0);
+
+        return fd >= 0;
+}
+
 int inbox_receive(const Inbox *inbox, int *ret_fd) {
         Message message = { 0 };
         union {
@@ -136,6 +144,8 @@ int inbox_receive(const Inbox *inbox, int *ret_fd) {
                 .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
         };
 
+        if (!has_free_descriptor(inbox))
+                return inbox_is_empty(inbox) ? -EAGAIN : -EMFILE;
         ssize_t n = recvmsg(inbox->receive_fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
         if (n < 0)
                 return -EAGAIN; /* what else may be the matter: nothing can be read from it now */

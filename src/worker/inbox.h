@@ -26,7 +26,7 @@ int inbox_send_poke(const Inbox *inbox);
 #define INBOX_IGNORED 2 /* a message that makes no sense, of a worker gone mad or of another version */
 
 /* Takes one message out: 0 with a connection in @ret_fd, which does not block and has FD_CLOEXEC; one of the
- * outcomes; or -EAGAIN: the inbox is empty. */
+ * outcomes; -EAGAIN: the inbox is empty; or -EMFILE: no descriptor is left for what may be in there. */
 int inbox_receive(const Inbox *inbox, int *ret_fd);
 
 bool inbox_is_empty(const Inbox *inbox);

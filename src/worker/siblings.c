@@ -260,8 +260,14 @@ int siblings_rescue(Siblings *s, uint64_t now, int *ret_fd) {
                 uint64_t bit = UINT64_C(1) << i;
                 Rescue rescue = s->handed & bit ? look_after(s, i, now, &later) : RESCUE_NONE;
 
-                if (rescue == RESCUE_NOW && receive_connection(s, i, ret_fd) == 0)
-                        return 0; /* the deadline stays: the caller comes back for the next one */
+                int r = rescue == RESCUE_NOW ? receive_connection(s, i, ret_fd) : -EAGAIN;
+
+                if (r == 0)
+                        return 0;   /* the deadline stays: the caller comes back for the next one */
+                if (r == -EMFILE) { /* by whoever has a descriptor first */
+                        next = MIN(next, now + FAIRNESS_PATIENCE_USEC);
+                        continue;
+                }
                 if (rescue == RESCUE_LATER)
                         next = MIN(next, later);
                 else

@@ -319,6 +319,24 @@ def without_descriptors(worker):
         resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def test_no_descriptor_for_what_is_handed_over(ready):
+    """It goes back to whoever looks after it, and lies in the inbox if that is nobody. The worker does not turn in circles."""
+    m = ready(workers=2)
+    worker = worker_of(m, 2)
+    with inbox_of(m, 2) as inbox, without_descriptors(worker):
+        clients = [hand_over(inbox) for _ in range(3)]
+        ticks = worker.cpu_seconds()
+        for client in clients:
+            assert not select.select([client.sock], [], [], 0.4)[0], "it was closed"
+        assert worker.cpu_seconds() - ticks < 0.1
+        others = connect_at_once(m, 100)  # of which the worker cannot have its part
+    for client in clients:
+        assert client.request().status == 200
+        client.close()
+    for sock in others:
+        sock.close()
+
+
 def test_full_after_a_lack(ready):
     """The worker that paused for want of a descriptor, and is full by what was handed to it, waits without turning in circles."""
     m = ready("http: { max_connections = 2; };", workers=2)

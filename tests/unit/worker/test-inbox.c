@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -101,6 +102,24 @@ static void test_full(void **state) {
         assert_int_equal(n, 0);
 }
 
+/* Without a descriptor for it the connection stays where it is: the kernel would close it. */
+static void test_lack_of_descriptors(void **state) {
+        struct rlimit limit, low;
+        int fd = -EBADF;
+
+        assert_int_equal(inbox_send_connection(&inbox, connection[0]), 0);
+        assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+        low = limit;
+        low.rlim_cur = (rlim_t) lowest_free();
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+        int r = inbox_receive(&inbox, &fd);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        assert_int_equal(r, -EMFILE);
+        assert_false(inbox_is_empty(&inbox));
+        assert_int_equal(inbox_receive(&inbox, &fd), 0);
+        close(fd);
+}
+
 /* Nothing of it is taken, and nothing stays open. */
 static void test_mad_messages(void **state) {
         int free_fd = lowest_free(), fd = -EBADF, many[8], pipe_fds[2];
@@ -183,6 +202,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_connection, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_poke, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_full, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_lack_of_descriptors, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_mad_messages, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_longer_message, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_shut_down, setup, teardown),
