@@ -52,6 +52,11 @@ static int make_call(Call **ret) {
         return 0;
 }
 
+static void call_free_kept(Call *c) {
+        for (CallText *t; (t = c->kept); free(t))
+                c->kept = t->next;
+}
+
 int call_open(Exchange *x, Call **ret) {
         Call *c = calls.free;
         int r;
@@ -64,6 +69,7 @@ int call_open(Exchange *x, Call **ret) {
                         return r;
         }
         /* Not when it was given back: whoever answers may go on reading until his handler returns. */
+        call_free_kept(c);
         if (c->text_size > TEXT_KEPT_MAX) {
                 c->text = (free(c->text), NULL);
                 c->text_size = 0;
@@ -79,8 +85,6 @@ void call_close(Call *c, int error) {
         muster_http_close_handler_t handler = c->on_close;
         void *userdata = c->close_userdata;
 
-        for (CallText *t; (t = c->kept); free(t))
-                c->kept = t->next;
         free(c->body);
         free(c->rest);
         c->x = NULL;
@@ -92,6 +96,7 @@ void call_close(Call *c, int error) {
 
 void call_free_all(void) {
         for (unsigned i = 0; i < calls.n; i++) {
+                call_free_kept(calls.items[i]);
                 free(calls.items[i]->text);
                 free(calls.items[i]);
         }

@@ -32,6 +32,13 @@ def test_parameters():
             assert client.request(f"/parameter?{query}").body.decode() == value
 
 
+def test_parameter_outlives_the_answer():
+    """Until the handler returns, as every other text of a request."""
+    with deeds() as w:
+        assert w.text("/still?name=abcdefghijklmnopqrstuvwxyz") == "abcdefghijklmnopqrstuvwxyz"
+        assert w.text("/last") == "0"
+
+
 def test_head_is_answered_like_get():
     with deeds() as w, connected(w) as client:
         a = client.request("/", method="HEAD")

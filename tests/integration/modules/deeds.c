@@ -60,6 +60,16 @@ static void do_parameter(muster_http_request *r) {
         respond(r, "%s", value ? value : "(none)");
 }
 
+/* What belongs to a request is still there after the answer, until the handler returns. */
+static void do_still(muster_http_request *r) {
+        const char *value = muster_http_get_parameter(r, "name");
+        char before[64];
+
+        snprintf(before, sizeof(before), "%s", value ? value : "(none)");
+        muster_http_respond(r, before, strlen(before));
+        last_result = value ? strcmp(value, before) : -ENOENT;
+}
+
 /* Late answers */
 
 static void do_park(muster_http_request *r) {
@@ -386,6 +396,7 @@ static const struct {
 } deeds[] = {
         { "/look", do_look },
         { "/parameter", do_parameter },
+        { "/still", do_still },
         { "/park", do_park },
         { "/release", do_release },
         { "/later", do_later },
