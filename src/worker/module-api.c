@@ -402,15 +402,22 @@ static void end_body(Exchange *x, int error) {
                 n = c->body_size;
                 body[n] = '\0';
         }
-        c->on_body(handle, body, n, error, c->body_userdata);
+        if (!c->ending)
+                c->on_body(handle, body, n, error, c->body_userdata);
         if (error < 0 && call_find(handle, __func__))
                 answer_body_error(c, error);
+        else if (c->x == x && exchange_is_gone(x)) { /* what waits of its end has nowhere to go */
+                exchange_abort(x);
+                call_close(c, error);
+        }
 }
 
 static void hand_over(Exchange *x, const char *data, size_t n) {
         _cleanup_(crash_leave) CrashScope scope;
         Call *c = x->userdata;
 
+        if (c->ending)
+                return; /* to the module it is over */
         call_enter(&scope, c, "while it took the body of");
         c->on_body(call_handle(c), data, n, 0, c->body_userdata);
 }

@@ -190,6 +190,21 @@ def test_event_is_sent_whole_or_not_at_all():
         assert events[-1] == b"" and len(events) >= taken + 3 and size > n
 
 
+def test_client_leaves_between_the_end_and_the_rest():
+    """Of a stream that was ended while an event waits, and while the request is still coming. The end is told, once."""
+    with deeds("--send-timeout=1min", "--body-timeout=1min") as w, connected(w, rcvbuf=4096) as client:
+        send_request(client, "/both-ways", method="POST", headers=("Content-Length: 100",))
+        w.wait_until(lambda: w.cell()[3] >= 1)
+        while w.text("/emit?900000") == "1 0 0":
+            pass
+        assert w.text("/end") == "ended"
+        assert w.text("/closes") == "0 0 0"
+        client.reset()
+        w.wait_until(lambda: w.connections <= 1)
+        assert w.text("/closes") == "0 1 0"
+        assert w.text("/last") == "0"  # to the module it was over by then
+
+
 def test_file(tmp_path):
     (tmp_path / "file").write_bytes(b"abc" + b"defg" * 100000)
     with deeds() as w:

@@ -223,6 +223,16 @@ static void do_events(muster_http_request *r) {
         muster_http_send_comment(r, "hello");
 }
 
+static void ignore(muster_http_request *r, const char *data, size_t size, int error, void *userdata) {
+        last_result = error;
+}
+
+/* While the request is still coming. */
+static void do_both_ways(muster_http_request *r) {
+        muster_http_read_body(r, 0, ignore, NULL);
+        do_events(r);
+}
+
 /* An event of so many bytes to all of them: how often it was taken, refused, and how often there was room
  * again. */
 static void do_emit(muster_http_request *r) {
@@ -410,6 +420,7 @@ static const struct {
         { "/left", do_left },
         { "/file", do_file },
         { "/events", do_events },
+        { "/both-ways", do_both_ways },
         { "/emit", do_emit },
         { "/end", do_end_all },
         { "/closes", do_closes },
