@@ -40,6 +40,7 @@ struct Connection {
         Exchange *exchange; /* the one that is not finished; else NULL */
         int fd;
         uint32_t events; /* for the loop: what epoll was told */
+        bool handed;     /* likewise: by another process, which may not have closed it yet */
         Timeout timeout;
         List runnable;     /* something happened to it outside of its turn */
         uint64_t armed_at; /* when the deadline was set */

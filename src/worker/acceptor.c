@@ -251,7 +251,7 @@ static bool listener_accept(Acceptor *a, Listener *li) {
         /* The last ones before the end stay: who hands something over has to stay for a while. */
         if (a->server->draining ||
                         !siblings_offer(&a->siblings, fd, a->server->n_connections, a->server->now))
-                a->handlers.add(a->handlers.userdata, fd);
+                a->handlers.add(a->handlers.userdata, fd, /* handed= */ false);
         return true;
 }
 
@@ -290,7 +290,7 @@ static bool acceptor_read_message(Acceptor *a, bool *poked) {
 
         r = siblings_receive(&a->siblings, &fd);
         if (r == 0)
-                a->handlers.add(a->handlers.userdata, fd);
+                a->handlers.add(a->handlers.userdata, fd, /* handed= */ true);
         else if (r == INBOX_POKED)
                 *poked = true;
         else if (r == -EMFILE)
@@ -358,7 +358,7 @@ void acceptor_expire(Acceptor *a) {
         int fd;
 
         while (siblings_rescue(&a->siblings, a->server->now, &fd) == 0)
-                a->handlers.add(a->handlers.userdata, fd);
+                a->handlers.add(a->handlers.userdata, fd, /* handed= */ true);
         if (a->retry_at > a->server->now)
                 return;
         a->retry_at = USEC_INFINITY; /* if it is full by now, the next close starts it */

@@ -17,7 +17,8 @@ typedef struct Listener {
 } Listener;
 
 typedef struct AcceptorHandlers {
-        void (*add)(void *userdata, int fd); /* takes the connection */
+        /* Takes the connection. @handed: its socket may be open elsewhere for a moment yet. */
+        void (*add)(void *userdata, int fd, bool handed);
         void *userdata;
 } AcceptorHandlers;
 

@@ -158,7 +158,11 @@ static int loop_init_server(Loop *l, const Options *options, const Handler *hand
         return 0;
 }
 
+/* To close a socket makes epoll forget it once nobody has it open any more (epoll(7)). Who handed it over
+ * closes it next, but may be stopped before that. */
 static void loop_close(Loop *l, Connection *c) {
+        if (c->handed)
+                (void) loop_epoll(l, EPOLL_CTL_DEL, c->fd, 0, 0);
         connection_done(c);
         acceptor_start(&l->acceptor); /* if it was the lack of room that stopped it */
 }
@@ -212,7 +216,7 @@ static void loop_apply(Loop *l, Connection *c, int op, ConnectionWant want) {
 
 /* The request has mostly arrived together with the connection, so it is tried at once. If not, the time for
  * it begins now: since the turn began, this process may have stood still for longer than it is given. */
-static void loop_add_connection(void *userdata, int fd) {
+static void loop_add_connection(void *userdata, int fd, bool handed) {
         Loop *l = userdata;
         Connection *c;
 
@@ -221,6 +225,7 @@ static void loop_add_connection(void *userdata, int fd) {
                 close(fd); /* the limits are such that it does not happen */
                 return;
         }
+        c->handed = handed;
         loop_apply(l, c, EPOLL_CTL_ADD, connection_ready(c));
 }
 
@@ -310,6 +315,9 @@ static void loop_dispatch_connection(Loop *l, const struct epoll_event *ev) {
         Connection *c = l->server.connections + event_number(ev);
         const uint32_t broken = EPOLLERR | EPOLLHUP;
 
+        /* A child of a module, which is about to start its program, has the socket open yet. */
+        if (c->record->state == CONNECTION_FREE)
+                return;
         if (ev->events & (broken | EPOLLRDHUP))
                 loop_apply(l, c, EPOLL_CTL_MOD, connection_hung_up(c, !(ev->events & broken)));
         else

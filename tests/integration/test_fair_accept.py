@@ -225,6 +225,25 @@ def hand_over(inbox):
     return Client(ours)
 
 
+def test_sender_closes_late(ready):
+    """Who hands a connection over may have it open for longer than who serves it: nothing that comes there is heard of any more."""
+    m = ready(workers=2)
+    worker = worker_of(m, 2)
+    theirs, ours = socket.socketpair()
+    client = Client(ours)
+    with inbox_of(m, 2) as inbox, theirs, m.board() as board:
+        socket.send_fds(inbox, [CONNECTION], [theirs.fileno()])
+        assert client.request().status == 200
+        assert client.request(headers=["Connection: close"]).status == 200
+        m.wait_until(lambda: by_slot(m, board)[2] == 0, "the end of the connection")
+        ticks = worker.cpu_seconds()
+        client.send(b"GET / HTTP/1.1\r\n\r\n")
+        time.sleep(0.5)  # whoever is woken up has time for it
+        assert worker.cpu_seconds() - ticks < 0.1
+        assert worker_of(m, 2).pid == worker.pid
+    client.close()
+
+
 def test_owner_dies(ready):
     """What lies in the inbox of a worker that was killed is served by the next one of the slot."""
     m = ready(workers=2)

@@ -278,6 +278,16 @@ def test_module_that_ends_its_loop():
         assert w.reason() == "The module has ended its event loop."
 
 
+def test_module_that_forks():
+    """Its child has the connections open yet, so that epoll tells of one that the worker has closed."""
+    with deeds() as w, connected(w) as client:
+        assert client.request("/").status == 200
+        assert client.request("/fork", headers=["Connection: close"]).body == b"forked"
+        w.wait_until(lambda: w.connections == 0)
+        send_request(client, "/")
+        assert w.text("/open") == "open" and w.text("/open") == "open"
+
+
 def test_idle_module_wakes_nobody():
     with deeds(channel=True) as w:
         assert w.text("/later") == "late"

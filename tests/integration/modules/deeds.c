@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #define PARKED_MAX 64
@@ -392,6 +393,16 @@ static void do_hang(muster_http_request *r) {
                 pause();
 }
 
+/* The child has the connections open, and lives as long as this process. */
+static void do_fork(muster_http_request *r) {
+        if (fork() == 0) {
+                prctl(PR_SET_PDEATHSIG, SIGKILL);
+                for (;;)
+                        pause();
+        }
+        respond(r, "forked");
+}
+
 static void do_exit_loop(muster_http_request *r) {
         sd_event_exit(muster_http_event(), 0);
 }
@@ -437,6 +448,7 @@ static const struct {
         { "/overflow", do_overflow },
         { "/abort", do_abort },
         { "/hang", do_hang },
+        { "/fork", do_fork },
         { "/exit-loop", do_exit_loop },
         { "/retires", do_retires },
 };
