@@ -375,11 +375,14 @@ static ConnectionWant connection_drain_input(Connection *c) {
         return want;
 }
 
-/* The last answer is sent. A client that asked for the close sends nothing more and needs no care. */
+/* The last answer is sent. A client that asked for the close sends nothing more and needs no care, unless it
+ * is about to send a body that nobody wanted. */
 static ConnectionWant connection_finish(Connection *c) {
         Record *r = c->record;
 
-        if ((!r->linger && connection_input_size(c) == 0) || shutdown(c->fd, SHUT_WR) < 0)
+        bool linger = r->linger || r->body != RECORD_BODY_NONE || connection_input_size(c) > 0;
+
+        if (!linger || shutdown(c->fd, SHUT_WR) < 0)
                 return CONNECTION_WANT_CLOSE;
         r->input = table_give_buffer(&c->server->table, r->input);
         r->input_start = r->input_end = 0;
@@ -546,8 +549,8 @@ ConnectionWant connection_ready(Connection *c) {
         return want;
 }
 
-/* A client that has sent its request may close its side and wait for the answer. Of a stream that may go on
- * for ever the handler is told: most clients just leave like that. */
+/* A client that has sent its request may close its side and wait for the answer. Of a stream without an end
+ * in sight the handler is told: most clients just leave like that. */
 ConnectionWant connection_hung_up(Connection *c, bool half_closed) {
         Exchange *x = c->exchange;
 
@@ -556,7 +559,7 @@ ConnectionWant connection_hung_up(Connection *c, bool half_closed) {
         if (!half_closed)
                 return CONNECTION_WANT_CLOSE;
         c->record->half_closed = true;
-        if (x && x->phase == EXCHANGE_STREAM)
+        if (x && x->phase == EXCHANGE_STREAM && x->left == RESPONSE_SIZE_UNKNOWN)
                 exchange_tell_gone(x);
         return connection_ready(c);
 }

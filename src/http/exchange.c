@@ -257,8 +257,9 @@ void exchange_read_body(Exchange *x, uint64_t max) {
 
 void exchange_pause_body(Exchange *x, bool paused) {
         x->paused = paused;
-        if (!paused && x->connection)
-                connection_wake(x->connection);
+        if (x->connection)
+                connection_wake(x->connection); /* also for the time-out: what is paused does not come late
+                                                 */
 }
 
 int exchange_begin(Exchange *x) {

@@ -448,10 +448,14 @@ def test_unknown_methods_are_not_implemented(worker, method):
         assert client.request("/small.txt").status == 200 and client.buffer == b""
 
 
-def test_refusal_reaches_a_client_that_keeps_sending(worker):
+@pytest.mark.parametrize("field", [b"", b"Connection: close\r\n"])
+def test_refusal_reaches_a_client_that_keeps_sending(worker, field):
     """The answer to a body that is too large must not be destroyed by a reset while the client still writes."""
     with contextlib.closing(worker.connect()) as client:
-        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n" + b"x" * 300000)
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\n" + field + b"Content-Length: 300000\r\n\r\n")
+        assert select.select([client.sock], [], [], 60)[0]
+        for _ in range(3):
+            client.send(b"x" * 100000)
         assert client.answer().status == 405 and client.at_end()
 
 

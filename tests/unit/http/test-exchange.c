@@ -138,6 +138,31 @@ static void test_half_close(void **state) {
         assert_string_equal(content(), "late");
 }
 
+/* While it waits for a stream: the handler is told, unless the end of the stream is in sight. */
+static void test_half_close_of_stream(void **state) {
+        say(GET);
+        open_exchange->response.size = 3;
+        assert_int_equal(exchange_begin(open_exchange), 0);
+        assert_int_equal(run(), CONNECTION_WANT_HANGUP);
+        shutdown(client, SHUT_WR);
+        assert_int_equal(connection_hung_up(connection, /* half_closed= */ true), CONNECTION_WANT_NOTHING);
+        assert_int_equal(n_gone, 0);
+        assert_int_equal(exchange_write(open_exchange, "end", 3), 3);
+        exchange_end(take());
+        assert_int_equal(run(), CONNECTION_WANT_CLOSE);
+        assert_string_equal(content(), "end");
+}
+
+static void test_half_close_of_endless_stream(void **state) {
+        say(GET);
+        open_exchange->response.size = RESPONSE_SIZE_UNKNOWN;
+        assert_int_equal(exchange_begin(open_exchange), 0);
+        assert_int_equal(run(), CONNECTION_WANT_HANGUP);
+        shutdown(client, SHUT_WR);
+        assert_int_equal(connection_hung_up(connection, /* half_closed= */ true), CONNECTION_WANT_NOTHING);
+        assert_int_equal(n_gone, 1);
+}
+
 static void test_gone(void **state) {
         const char *value;
         size_t n;
@@ -257,6 +282,22 @@ static void test_back_pressure(void **state) {
         exchange_pause_body(open_exchange, false);
         assert_int_equal(run(), CONNECTION_WANT_READ);
         assert_int_equal(body_size, sent + 1000);
+}
+
+/* Also one that is paused from elsewhere, while it waits: what the handler does not want cannot be late. */
+static void test_pause_stops_the_clock(void **state) {
+        say(POST("5"));
+        body_wanted = 5;
+        exchange_read_body(open_exchange, 5);
+        assert_int_equal(run(), CONNECTION_WANT_READ);
+        exchange_pause_body(open_exchange, true);
+        assert_int_equal(run(), CONNECTION_WANT_HANGUP);
+        assert_null(wait_usec(server.settings.timeout_usec[TIMEOUT_BODY]));
+        exchange_pause_body(open_exchange, false);
+        assert_int_equal(run(), CONNECTION_WANT_READ);
+        say("12345");
+        assert_int_equal(body_size, 5);
+        assert_int_equal(body_end, 0);
 }
 
 /* RFC 9110, section 10.1.1: the word is given when the body is wanted, and not if it comes anyway. */
@@ -625,6 +666,8 @@ int main(void) {
         static const struct CMUnitTest tests[] = {
                 TEST(test_late_answer),
                 TEST(test_half_close),
+                TEST(test_half_close_of_stream),
+                TEST(test_half_close_of_endless_stream),
                 TEST(test_gone),
                 TEST(test_gone_while_streaming),
                 TEST(test_answer_timeout),
@@ -632,6 +675,7 @@ int main(void) {
                 TEST(test_body),
                 TEST(test_chunked_body),
                 TEST(test_back_pressure),
+                TEST(test_pause_stops_the_clock),
                 TEST(test_continue),
                 cmocka_unit_test(test_bad_bodies),
                 TEST(test_body_timeout),
