@@ -103,7 +103,7 @@ static void go_on(Fuzz *f) {
 
         if (!x)
                 return;
-        exchange_pause_body(x, false);
+        exchange_pause_body(x, fuzz_next(f, 8) == 0);
         if (x->phase == EXCHANGE_STREAM)
                 stream(x);
         else if (fuzz_next(f, 2) == 0)
@@ -134,7 +134,7 @@ static void fuzz_init(Fuzz *f, uint8_t seed) {
         ServerSettings settings;
         int fds[2];
 
-        *f = (Fuzz){ .random = seed };
+        *f = (Fuzz){ .random = seed, .want = CONNECTION_WANT_READ };
         server_settings_init(&settings);
         settings.max_request_head = SERVER_MIN_HEAD;
         settings.proxy_protocol = seed & 1;
@@ -162,6 +162,17 @@ static void fuzz_pass_time(Fuzz *f) {
         }
 }
 
+/* It waits for something: an event of its socket, its handler, or the end of a time. */
+static void check_alive(const Fuzz *f) {
+        const Connection *c = f->connection;
+        bool streams = c->exchange && c->exchange->phase == EXCHANGE_STREAM;
+
+        if (f->want == CONNECTION_WANT_CLOSE)
+                return;
+        check((f->want & (CONNECTION_WANT_READ | CONNECTION_WANT_WRITE)) || c->exchange);
+        check(!list_empty(&c->timeout.node) || (streams && c->record->state == CONNECTION_HANDLING));
+}
+
 /* One event; bytes that were sent are returned. */
 static size_t fuzz_step(Fuzz *f, const uint8_t *data, size_t size) {
         size_t n = 1 + fuzz_next(f, 8) * fuzz_next(f, 200);
@@ -182,6 +193,12 @@ static size_t fuzz_step(Fuzz *f, const uint8_t *data, size_t size) {
                 if (fuzz_next(f, 8) == 0)
                         server_drain(&f->server);
                 break;
+        case 5:
+                if (fuzz_next(f, 8) > 0)
+                        break;
+                (void) shutdown(f->client, SHUT_WR);
+                f->want = connection_hung_up(f->connection, /* half_closed= */ true);
+                return 0;
         default:
                 k = send(f->client, data, MIN(n, size), MSG_NOSIGNAL);
         }
@@ -202,6 +219,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 
                 data += n;
                 size -= n;
+                check_alive(&f);
                 const Record *r = f.connection->record;
                 if (r->state == CONNECTION_IDLE && f.want != CONNECTION_WANT_CLOSE)
                         check(r->input == BUFFER_NONE && r->output == BUFFER_NONE &&
