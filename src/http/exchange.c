@@ -88,6 +88,10 @@ static void exchange_keep_head(Exchange *x) {
                 memset(&x->request, 0, offsetof(HttpRequest, fields)); /* nothing is left to be read */
 }
 
+int exchange_gone_error(const Exchange *x) {
+        return x->server->ending ? -ECANCELED : -ECONNRESET;
+}
+
 void exchange_tell_gone(Exchange *x) {
         void (*on_gone)(Exchange *) = x->on_gone;
 
@@ -111,7 +115,7 @@ void exchange_lose(Exchange *x) {
         x->connection = NULL;
         if (x->reading && x->on_body_end) {
                 x->reading = false;
-                x->on_body_end(x, -ECONNRESET);
+                x->on_body_end(x, exchange_gone_error(x));
         } else
                 exchange_tell_gone(x);
 }

@@ -41,7 +41,7 @@ struct Exchange {
         void *userdata;
         void (*on_body)(Exchange *x, const char *data, size_t n); /* a piece of the body, n > 0 */
         /* 0: that was all. Or it will never be: -EMSGSIZE (too much), -EBADMSG (malformed), -ETIMEDOUT,
-         * -ECONNRESET. */
+         * -ECONNRESET, -ECANCELED (exchange_gone_error()). */
         void (*on_body_end)(Exchange *x, int error);
         void (*on_writable)(Exchange *x); /* exchange_write() took less than all, and there is room again */
         void (*on_gone)(Exchange *x);     /* an early word that the client has left */
@@ -123,3 +123,6 @@ void exchange_abort(Exchange *x);
 static inline bool exchange_is_gone(const Exchange *x) {
         return !x->connection;
 }
+
+/* Why it has gone: -ECONNRESET, or -ECANCELED when the process ends. */
+int exchange_gone_error(const Exchange *x);

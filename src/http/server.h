@@ -57,6 +57,7 @@ struct Server {
 
         BoardCell *cell; /* borrowed; written by this process alone */
         bool draining;   /* every answer closes its connection */
+        bool ending;     /* connections are closed by force: the process ends */
         unsigned n_connections;
         uint64_t n_requests;
         uint64_t now; /* monotonic, as of the last server_set_time() */

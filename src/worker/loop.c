@@ -183,7 +183,7 @@ void loop_set_log(Loop *l, LogWriter *log) {
 }
 
 void loop_done(Loop *l) {
-        l->server.draining = true;
+        l->server.draining = l->server.ending = true;
         loop_close_all(l);
         server_done(&l->server);
         acceptor_done(&l->acceptor);

@@ -27,10 +27,11 @@ static Offload offload = { .fd = -EBADF };
 static void on_gone(Exchange *x) {
         _cleanup_(crash_leave) CrashScope scope;
         Call *c = x->userdata;
+        int error = exchange_gone_error(x);
 
         call_enter(&scope, c, "while it was told of the end of");
         exchange_abort(x);
-        call_close(c, -ECONNRESET);
+        call_close(c, error);
 }
 
 static void on_writable(Exchange *x) {
@@ -370,6 +371,7 @@ static void answer_body_error(Call *c, int error) {
                 status = 408;
                 break;
         case -ECONNRESET:
+        case -ECANCELED:
                 status = 0;
                 break;
         default:

@@ -278,6 +278,19 @@ def test_module_that_ends_its_loop():
         assert w.reason() == "The module has ended its event loop."
 
 
+def test_open_requests_are_canceled_at_the_end():
+    """Their clients have not left, and the module is told so: of a late answer, a stream, and a body that is still coming."""
+    with deeds() as w, contextlib.ExitStack() as stack:
+        late, stream, body, last = (stack.enter_context(connected(w)) for _ in range(4))
+        send_request(late, "/park")
+        send_request(stream, "/events")
+        send_request(body, "/echo", method="POST", headers=("Content-Length: 1000",))
+        w.wait_until(lambda: w.cell()[3] >= 3)
+        send_request(last, "/exit-loop")
+        assert w.wait_exit() == 1
+        assert w.stderr().count("module: canceled\n") == 3
+
+
 def test_module_that_forks():
     """Its child has the connections open yet, so that epoll tells of one that the worker has closed."""
     with deeds() as w, connected(w) as client:

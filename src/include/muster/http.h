@@ -176,8 +176,8 @@ uint64_t muster_http_get_body_size(muster_http_request *request);
  *
  * @data   the body with a NUL behind it, valid until the handler returns; NULL on error
  * @error  0, or a negative errno: -EMSGSIZE, it is larger than it may be; -EBADMSG, it is malformed;
- *         -ETIMEDOUT, it did not come; -ECONNRESET, the client has left; -ENOMEM. Unless the handler
- *         answers, the worker does then: 413, 400, 408, 503
+ *         -ETIMEDOUT, it did not come; -ECONNRESET, the client has left; -ECANCELED, the worker ends;
+ *         -ENOMEM. Unless the handler answers, the worker does then: 413, 400, 408, 503
  */
 typedef void (*muster_http_body_handler_t)(
                 muster_http_request *request, const char *data, size_t size, int error, void *userdata);

@@ -20,7 +20,13 @@ static unsigned n_parked;
 static int retires, last_result, closes[256]; /* by errno */
 static sem_t gate;
 
+static void say(const char *what) {
+        fprintf(stderr, "module: %s\n", what);
+}
+
 static void on_close(int error, void *userdata) {
+        if (error == -ECANCELED)
+                say("canceled");
         closes[-error & 0xFF]++;
 }
 
@@ -460,10 +466,6 @@ static void on_request(muster_http_request *r, void *state) {
                         return;
                 }
         muster_http_respond_text(r, 200, "text/plain", "hello\n");
-}
-
-static void say(const char *what) {
-        fprintf(stderr, "module: %s\n", what);
 }
 
 static int on_start(void **ret_state) {
