@@ -15,6 +15,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/types.h>
+#include <sys/uio.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -44,10 +46,10 @@ static struct {
         const char *path;
         char name[64];
         char misuse[128];
-        uintptr_t begin, end; /* of the module's memory */
-        bool journal;         /* stderr is a stream of it, and takes a priority at the head of a line */
-        atomic_flag spoken;   /* two threads may die at once */
-} crash = { .spoken = ATOMIC_FLAG_INIT };
+        uintptr_t begin, end;  /* of the module's memory */
+        bool journal;          /* stderr is a stream of it, and takes a priority at the head of a line */
+        _Atomic pid_t speaker; /* the thread that died first; 0: none has */
+} crash;
 
 static _Thread_local CrashScope *current
                 __attribute__((tls_model("initial-exec"))); /* of this program alone */
@@ -156,26 +158,38 @@ static void describe(Text *t, int signo, const siginfo_t *si, const void *contex
 }
 
 static void say(Text *t) {
-        static const char priority[] = "<2>"; /* critical */
+        static char priority[] = "<2>"; /* critical */
+        struct iovec iov[] = { { priority, crash.journal ? sizeof(priority) - 1 : 0 },
+                { t->bytes, t->n + 1 } };
 
         t->bytes[t->n] = '\0';
         board_cell_set_reason(crash.cell, t->bytes);
-        t->bytes[t->n] = '\n'; /* in one write(2), or it is torn */
-        if (crash.journal)
-                (void) !write(STDERR_FILENO, priority, sizeof(priority) - 1);
-        (void) !write(STDERR_FILENO, t->bytes, t->n + 1);
+        t->bytes[t->n] = '\n'; /* in one call, or it is torn */
+        (void) !writev(STDERR_FILENO, iov, ELEMENTSOF(iov));
 }
 
-/* SA_RESETHAND has put the default action back. An instruction that faults does so again when this returns,
- * and leaves a core with the right registers; any other signal is sent again, and comes when this returns.
- */
+/* Two threads may die at once, and the end of one is that of both: the second one leaves it to the first,
+ * which may not have spoken yet. A thread that dies once more while it speaks says nothing further. */
+static bool may_speak(void) {
+        pid_t mine = (pid_t) syscall(SYS_gettid), speaker = 0;
+
+        if (atomic_compare_exchange_strong(&crash.speaker, &speaker, mine))
+                return true;
+        while (speaker != mine)
+                (void) pause();
+        return false;
+}
+
+/* With the default action back, an instruction that faults does so again when this returns, and leaves a
+ * core with the right registers; any other signal is sent again, and comes when this returns. */
 static void on_signal(int signo, siginfo_t *si, void *context) {
         Text t = { 0 };
 
-        if (!atomic_flag_test_and_set(&crash.spoken)) {
+        if (may_speak()) {
                 describe(&t, signo, si, context);
                 say(&t);
         }
+        (void) signal(signo, SIG_DFL);
         if (si->si_code <= 0 || signo == SIGSYS)
                 (void) syscall(SYS_tgkill, getpid(), (pid_t) syscall(SYS_gettid), signo);
 }
@@ -196,8 +210,7 @@ static int set_stack(void) {
 }
 
 int crash_init(BoardCell *cell, const char *path) {
-        struct sigaction action = { .sa_sigaction = on_signal,
-                .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESETHAND };
+        struct sigaction action = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK };
         int r;
 
         crash.cell = cell;

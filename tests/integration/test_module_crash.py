@@ -2,12 +2,17 @@
 """A module that dies of a signal is named, with the request; the other workers serve, and the slot is filled again."""
 
 import contextlib
+import fcntl
+import os
+import pathlib
 import re
+import select
 import signal
 
 import pytest
 
-from module_harness import MODULES, connected, deeds, send_request
+from module_harness import MODULES, ModuleWorker, connected, deeds, send_request
+from worker_harness import READY
 
 NAME = f"module deeds ({MODULES}/deeds.so): "
 DEATHS = {
@@ -47,6 +52,57 @@ def test_signal_from_outside():
         w.kill(signal.SIGBUS)
         assert w.wait_exit() == -signal.SIGBUS
         assert re.fullmatch(re.escape(NAME) + r"SIGBUS from process \d+\n", w.stderr())
+
+
+def fill(path):
+    """The pipe takes nothing more."""
+    fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(fd, b"x" * select.PIPE_BUF)
+    os.close(fd)
+
+
+@pytest.mark.parametrize(("target", "signo"), [("/segv", signal.SIGSEGV), ("/abort", signal.SIGABRT)])
+def test_two_threads_die_at_once(target, signo):
+    """The second one while the first one is about to speak: its words come whole, and the exit status is its own."""
+
+    def second_died():
+        with contextlib.suppress(FileNotFoundError):
+            status = pathlib.Path(f"/proc/{w.pid}/task/{w.pid}/status").read_text()
+            (blocked,) = re.findall(r"^SigBlk:\s*(\w+)$", status, re.MULTILINE)
+            return int(blocked, 16) & 1 << (signo - 1)
+        return True
+
+    def has_ended():
+        return select.select([w.pidfd], [], [], 0)[0]
+
+    with deeds() as w, connected(w) as first, connected(w) as second:
+        fill(f"/proc/{w.pid}/fd/2")
+        send_request(first, "/offload-segv")
+        w.wait_until(w.reason)
+        send_request(second, target)
+        w.wait_until(lambda: has_ended() or second_died())
+        w.stderr()  # makes room
+        assert w.wait_exit() == -signal.SIGSEGV
+        assert re.fullmatch("x*" + re.escape(NAME) + DEATHS["/offload-segv"][1] + "\n", w.stderr())
+
+
+class JournalWorker(ModuleWorker):
+    """Stderr is a stream of the journal's to it, of which each read(2) returns what was written in one call."""
+
+    def environment(self):
+        fcntl.fcntl(self.stderr_fd, fcntl.F_SETFL, os.O_DIRECT)
+        st = os.fstat(self.stderr_fd)
+        return {**super().environment(), "JOURNAL_STREAM": f"{st.st_dev}:{st.st_ino}"}
+
+
+def test_last_words_in_the_journal():
+    """What other threads say cannot come between the priority and the words."""
+    with JournalWorker(MODULES / "deeds.so").wait_state(READY) as w, connected(w) as client:
+        send_request(client, "/abort")
+        assert w.wait_exit() == -signal.SIGABRT
+        assert os.read(w.said_fd, 4096).decode() == f"<2>{NAME}{DEATHS['/abort'][1]}\n"
 
 
 def test_slot_is_filled_again(ready):
