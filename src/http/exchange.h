@@ -25,6 +25,8 @@ typedef struct Handler {
         /* HEAD is answered like GET; the body is left out by the core. */
         void (*request)(void *userdata, Exchange *x);
         void *userdata;
+        /* Descriptors lack. Returns whether it has closed some that it had kept. NULL: it keeps none. */
+        bool (*give_way)(void *userdata);
 } Handler;
 
 typedef enum ExchangePhase {

@@ -440,18 +440,24 @@ static FileEntry *entry_new(const char *key, size_t n, uint64_t hash) {
         return e;
 }
 
-/* The descriptors that are lacking may be ours. */
-static bool cache_gives_way(FileCache *c, int error, const FileEntry *except) {
+static bool cache_evict_some(FileCache *c, const FileEntry *except) {
         bool gave = false;
         FileEntry *e;
 
-        if (error != -EMFILE && error != -ENFILE)
-                return false;
         for (int i = 0; i < LACK_EVICT && (e = cache_oldest(c)) && e != except; i++) {
                 cache_evict(c, e);
                 gave = true;
         }
         return gave;
+}
+
+/* The descriptors that are lacking may be ours. */
+static bool cache_gives_way(FileCache *c, int error, const FileEntry *except) {
+        return (error == -EMFILE || error == -ENFILE) && cache_evict_some(c, except);
+}
+
+bool file_cache_give_way(FileCache *c) {
+        return cache_evict_some(c, NULL);
 }
 
 /* What has just been changed may be changed again, with time stamps too coarse to tell and people who look

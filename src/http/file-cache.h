@@ -107,6 +107,9 @@ FileEntry *file_cache_find(FileCache *c, const char *key, size_t n, uint64_t now
  * release. */
 int file_cache_get(FileCache *c, const char *key, size_t n, uint64_t now, int64_t seconds, FileEntry **ret);
 
+/* Descriptors lack: lets go of some entries. Returns whether there were any. */
+bool file_cache_give_way(FileCache *c);
+
 /* The caller is done with an entry; variants to which it has a reference stay. */
 void file_cache_release(FileCache *c, FileEntry *e);
 

@@ -211,6 +211,14 @@ static void acceptor_warn(Acceptor *a, int error) {
         log_warning_errno(-error, "Not accepting connections for now: %m");
 }
 
+/* Clients come before what the handler keeps open. */
+static bool acceptor_got_descriptors(const Acceptor *a, int error) {
+        const Handler *handler = &a->server->handler;
+
+        return (error == EMFILE || error == ENFILE) && handler->give_way &&
+               handler->give_way(handler->userdata);
+}
+
 static void listener_failed(Acceptor *a, Listener *li, int error) {
         switch (error) {
         case EMFILE:
@@ -242,9 +250,11 @@ static bool listener_accept(Acceptor *a, Listener *li) {
         int fd = accept4(li->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
         if (fd < 0) {
-                if (errno == EAGAIN)
+                int error = errno;
+                if (error == EAGAIN)
                         return false;
-                listener_failed(a, li, errno);
+                if (!acceptor_got_descriptors(a, error))
+                        listener_failed(a, li, error);
                 return true;
         }
         li->n_accepted++;
@@ -284,7 +294,7 @@ static void acceptor_leave_inbox(Acceptor *a) {
         acceptor_pause(a);
 }
 
-/* Returns whether there was a message, and in *poked whether one asks to look at the sockets. */
+/* Returns whether there may be another message, and in *poked whether one asks to look at the sockets. */
 static bool acceptor_read_message(Acceptor *a, bool *poked) {
         int fd, r;
 
@@ -293,6 +303,8 @@ static bool acceptor_read_message(Acceptor *a, bool *poked) {
                 a->handlers.add(a->handlers.userdata, fd, /* handed= */ true);
         else if (r == INBOX_POKED)
                 *poked = true;
+        else if (r == -EMFILE && acceptor_got_descriptors(a, EMFILE))
+                return true;
         else if (r == -EMFILE)
                 acceptor_leave_inbox(a);
         return r >= 0;

@@ -96,7 +96,9 @@ static int run_loop(const Job *j, const Handler *handler, void (*on_drain)(void 
 static int serve_files(const Job *j) {
         _cleanup_close_ int directory = open(j->options->directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
         StaticSite site;
-        const Handler handler = { .request = static_request, .userdata = &site };
+        const Handler handler = {
+                .request = static_request, .userdata = &site, .give_way = static_give_way
+        };
         int r;
 
         if (directory < 0)

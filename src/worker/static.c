@@ -512,6 +512,12 @@ void static_request(void *userdata, Exchange *x) {
         free(a.buffer);
 }
 
+bool static_give_way(void *userdata) {
+        StaticSite *site = userdata;
+
+        return file_cache_give_way(&site->cache);
+}
+
 /* How many files may be kept open. Most of the descriptors that the process may have are for clients, and
  * files must not take those that it has got for them: the soft limit is raised by as many. */
 static unsigned make_room(const Options *options) {

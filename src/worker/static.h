@@ -24,3 +24,6 @@ void static_site_done(StaticSite *site);
 
 /* A Handler's request() with a StaticSite as its userdata. */
 void static_request(void *userdata, Exchange *x);
+
+/* … and its give_way(). */
+bool static_give_way(void *userdata);

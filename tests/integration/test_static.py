@@ -500,6 +500,22 @@ def test_cache_leaves_descriptors_to_clients(tmp_path, limits):
                 assert client.request(f"/{i}.bin").status == 200
 
 
+def test_cache_gives_way_to_clients(tmp_path):
+    """Files that are kept open give way to clients who come after that, as many as there may be, with the files that they get."""
+    for i in range(600):
+        (tmp_path / f"{i}.bin").write_bytes(b"x" * 20_000)
+    options = ("--file-cache=400", "--file-cache-valid=1h", "--max-connections=200")
+    with started(tmp_path, *options, wrapper=wrapper("nofile", 64, 4096)) as w:
+        with contextlib.closing(w.connect()) as client:
+            for i in range(400):
+                assert client.request(f"/{i}.bin").status == 200
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(contextlib.closing(w.connect())) for _ in range(200)]
+            w.wait_until(lambda: w.connections == 200)
+            for i, client in enumerate(clients):
+                assert client.request(f"/{400 + i}.bin").status == 200
+
+
 def test_idle_worker_sleeps_on(site):
     """What the cache holds wakes nobody."""
     with started(site, "--file-cache-valid=10ms") as w, contextlib.closing(w.connect()) as client:
