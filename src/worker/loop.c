@@ -16,6 +16,7 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -53,7 +54,7 @@ void loop_block_signals(void) {
         (void) sigaction(SIGINT, &ignore, NULL);  /* so is ^C, which the terminal sends to all */
 }
 
-static int loop_epoll(Loop *l, int op, int fd, uint32_t events, uint64_t data) {
+static int loop_epoll(const Loop *l, int op, int fd, uint32_t events, uint64_t data) {
         struct epoll_event ev = { .events = events, .data.u64 = data };
 
         return epoll_ctl(l->epoll_fd, op, fd, &ev) < 0 ? -errno : 0;
@@ -158,11 +159,19 @@ static int loop_init_server(Loop *l, const Options *options, const Handler *hand
         return 0;
 }
 
-/* To close a socket makes epoll forget it once nobody has it open any more (epoll(7)). Who handed it over
- * closes it next, but may be stopped before that. */
+/* To close a socket makes epoll forget it, and tells the client, once nobody has it open any more
+ * (epoll(7)). Who handed it over closes it next, but may be stopped before that; and so may a child. An
+ * event that came after the close would be taken for one of the next connection with that number. A client
+ * whose answer is not complete is to see a reset. */
+static void loop_let_go(const Loop *l, const Connection *c) {
+        (void) loop_epoll(l, EPOLL_CTL_DEL, c->fd, 0, 0);
+        if (!c->record->broken)
+                (void) shutdown(c->fd, SHUT_RDWR);
+}
+
 static void loop_close(Loop *l, Connection *c) {
-        if (c->handed)
-                (void) loop_epoll(l, EPOLL_CTL_DEL, c->fd, 0, 0);
+        if (c->handed || l->forks)
+                loop_let_go(l, c);
         connection_done(c);
         acceptor_start(&l->acceptor); /* if it was the lack of room that stopped it */
 }
@@ -244,6 +253,7 @@ int loop_init(Loop *l, const Board *board, BoardCell *cell, const Identity *iden
                 .leave_at = options->max_requests > 0 ? options->max_requests : UINT64_MAX,
                 .end_at = USEC_INFINITY,
                 .master = identity->master,
+                .forks = options->module,
         };
         r = acceptor_init(&l->acceptor, &l->server, &place, &handlers, identity->n_listeners,
                         options->max_connections);
@@ -315,7 +325,7 @@ static void loop_dispatch_connection(Loop *l, const struct epoll_event *ev) {
         Connection *c = l->server.connections + event_number(ev);
         const uint32_t broken = EPOLLERR | EPOLLHUP;
 
-        /* A child of a module, which is about to start its program, has the socket open yet. */
+        /* Somebody else has the socket open yet, of whom this worker does not know. */
         if (c->record->state == CONNECTION_FREE)
                 return;
         if (ev->events & (broken | EPOLLRDHUP))

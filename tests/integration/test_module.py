@@ -296,9 +296,24 @@ def test_module_that_forks():
     with deeds() as w, connected(w) as client:
         assert client.request("/").status == 200
         assert client.request("/fork", headers=["Connection: close"]).body == b"forked"
+        assert client.at_end()
         w.wait_until(lambda: w.connections == 0)
         send_request(client, "/")
         assert w.text("/open") == "open" and w.text("/open") == "open"
+
+
+def test_what_a_child_has_open_is_no_matter_of_the_next_client():
+    """Who has the number now of a connection that was closed, and that is reset while the child has it open yet."""
+    with deeds() as w, connected(w) as client:
+        assert client.request("/").status == 200  # by now epoll knows it
+        assert client.request("/fork", headers=["Connection: close"]).body == b"forked"
+        w.wait_until(lambda: w.connections == 0)
+        with connected(w) as late:
+            send_request(late, "/park")
+            w.wait_until(lambda: w.cell()[3] == 3)
+            client.reset()
+            assert w.text("/release") == "1 of 1"
+            assert late.answer().body == b"released"
 
 
 def test_idle_module_wakes_nobody():
