@@ -502,7 +502,7 @@ static void work_begins(void *userdata) {
 int muster_offload(muster_offload_handler_t work, muster_offload_handler_t done, void *userdata) {
         if (!work)
                 return -EINVAL;
-        return offload.fd < 0 ? -ESHUTDOWN : offload_submit(&offload, work, done, userdata);
+        return offload_submit(&offload, work, done, userdata);
 }
 
 int module_api_init(unsigned n_threads) {

@@ -195,6 +195,5 @@ void offload_done(Offload *o) {
         for (unsigned i = 0; i < o->n_threads; i++)
                 (void) pthread_join(o->threads[i], NULL);
         pthread_cond_destroy(&o->more);
-        pthread_mutex_destroy(&o->lock);
         o->fd = safe_close(o->fd);
 }

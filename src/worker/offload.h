@@ -28,7 +28,7 @@ typedef struct Offload {
         unsigned max_threads, max_waiting;
         OffloadHandler begin; /* called by every thread at its start; may be NULL */
 
-        /* What follows is the lock's. */
+        /* What follows is the lock's, which outlives the end: others may be about to take it. */
         pthread_mutex_t lock;
         pthread_cond_t more; /* there is work, or the end */
         OffloadQueue waiting, done;
@@ -42,7 +42,8 @@ typedef struct Offload {
 /* No thread is started yet. */
 int offload_init(Offload *o, unsigned max_threads, unsigned max_waiting, OffloadHandler begin);
 
-/* From any thread. -EAGAIN: too much waits, or there is no thread; -ESHUTDOWN: it is closed. */
+/* From any thread, also after the end. -EAGAIN: too much waits, or there is no thread; -ESHUTDOWN: it is
+ * closed. */
 int offload_submit(Offload *o, OffloadHandler work, OffloadHandler done, void *userdata);
 
 /* In the loop's thread, when the descriptor is readable: calls done() of what is done. */

@@ -3,6 +3,7 @@
 
 #include "../unit.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <poll.h>
 #include <semaphore.h>
@@ -14,13 +15,22 @@
 #include "worker/offload.h"
 
 static sem_t gate, began;
-static _Atomic unsigned n_worked;
+static _Atomic unsigned n_worked, n_not_locked;
 static unsigned n_done, order[2000];
+
+/* The pool's calls come here, as this is linked before the C library. */
+int pthread_mutex_lock(pthread_mutex_t *lock) {
+        int (*real)(pthread_mutex_t *) = dlsym(RTLD_NEXT, "pthread_mutex_lock");
+        int r = real(lock);
+
+        n_not_locked += r != 0;
+        return r;
+}
 
 static int set_up(void **state) {
         sem_init(&gate, 0, 0);
         sem_init(&began, 0, 0);
-        n_worked = 0;
+        n_worked = n_not_locked = 0;
         n_done = 0;
         return 0;
 }
@@ -123,6 +133,35 @@ static void test_end(void **state) {
         offload_done(&o);
 }
 
+static _Atomic bool ended;
+
+static void *submit_until_refused(void *offload) {
+        bool late;
+
+        do {
+                late = ended;
+                refused = offload_submit(offload, work, NULL, NULL);
+                sem_post(&began);
+        } while (!late);
+        return NULL;
+}
+
+/* Threads that are not the pool's may go on asking, also when all is over. */
+static void test_end_amid_calls(void **state) {
+        pthread_t thread;
+        Offload o;
+
+        ended = false;
+        assert_int_equal(offload_init(&o, 2, 100, NULL), 0);
+        assert_int_equal(pthread_create(&thread, NULL, submit_until_refused, &o), 0);
+        sem_wait(&began);
+        offload_done(&o);
+        ended = true;
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        assert_int_equal(refused, -ESHUTDOWN);
+        assert_int_equal(n_not_locked, 0);
+}
+
 static void submit_more(void *offload) {
         n_worked++;
         assert_int_equal(offload_submit(offload, work, done, NULL), 0);
@@ -174,6 +213,7 @@ int main(void) {
                 cmocka_unit_test_setup(test_threads, set_up),
                 cmocka_unit_test_setup(test_limit, set_up),
                 cmocka_unit_test_setup(test_end, set_up),
+                cmocka_unit_test_setup(test_end_amid_calls, set_up),
                 cmocka_unit_test_setup(test_from_a_thread, set_up),
                 cmocka_unit_test_setup(test_signals, set_up),
         };
