@@ -117,8 +117,13 @@ bool siblings_end(Siblings *s) {
         return siblings_get_up(s);
 }
 
+/* Of several workers of a slot, of which some may drain, one speaks for it. */
+static bool owns_seat(const Siblings *s) {
+        return load32(&s->seats[s->mine].owner) == s->mark;
+}
+
 void siblings_rest(Siblings *s) {
-        if (s->seats)
+        if (s->seats && owns_seat(s))
                 atomic_store_explicit(&s->seats[s->mine].busy_since, 0, memory_order_relaxed);
 }
 
@@ -126,10 +131,12 @@ void siblings_wake(Siblings *s, uint64_t now) {
         if (!s->seats)
                 return;
         BoardSeat *seat = s->seats + s->mine;
-        atomic_store_explicit(&seat->busy_since, now, memory_order_relaxed);
         /* A successor that sat there has died. */
         if (s->sits && load32(&seat->owner) == 0)
                 seat_change_owner(seat, 0, s->mark);
+        if (!owns_seat(s))
+                return;
+        atomic_store_explicit(&seat->busy_since, now, memory_order_relaxed);
         /* The mark of a sender that died before it sent. If there is something, this turn reads it. */
         uint64_t since = load64(&seat->pending_since);
         if (since > 0 && since + FAIRNESS_PATIENCE_USEC < now)

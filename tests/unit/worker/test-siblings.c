@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT */
+/* Connections between the workers of two slots, all of them in this process, at times that the test names.
+ */
+
+#include "../unit.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "basic/clock.h"
+#include "basic/fd.h"
+#include "worker/fairness.h"
+#include "worker/siblings.h"
+
+#define SLOTS    2
+#define FIRST_FD 100
+#define LOAD     (2 * FAIRNESS_DELTA) /* of a worker that hands over to one that has none */
+
+static Board board;
+static uint64_t now, later;
+
+static int setup(void **state) {
+        now = clock_now_usec();
+        later = now + 3600 * USEC_PER_SEC;
+        if (board_init(&board) < 0)
+                return -1;
+        for (int i = 0; i < SLOTS; i++) {
+                int fds[2];
+
+                if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
+                        return -1;
+                for (int k = 0; k < 2; k++) {
+                        if (dup2(fds[k], FIRST_FD + 2 * i + k) < 0)
+                                return -1;
+                        safe_close(fds[k]);
+                }
+        }
+        return 0;
+}
+
+static int teardown(void **state) {
+        for (int i = 0; i < 2 * SLOTS; i++)
+                safe_close(FIRST_FD + i);
+        board_done(&board);
+        return 0;
+}
+
+/* A worker that serves; each has a cell of its own. */
+static void begin(Siblings *s, unsigned slot, unsigned cell) {
+        char value[32];
+
+        snprintf(value, sizeof(value), "%d:%d", FIRST_FD, SLOTS);
+        assert_int_equal(setenv(BOARD_ENV_INBOX_FDS, value, 1), 0);
+        assert_int_equal(siblings_init(s, &board, board.cells + cell, slot, now), 0);
+        siblings_begin(s);
+}
+
+/* Returns the client's end of what was handed over. */
+static int hand_over(Siblings *s) {
+        int fds[2];
+
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+        assert_true(siblings_offer(s, fds[0], LOAD, now));
+        return fds[1];
+}
+
+static void assert_connected(int client, int fd) {
+        char c = 0;
+
+        assert_int_equal(write(client, "x", 1), 1);
+        assert_int_equal(read(fd, &c, 1), 1);
+        assert_int_equal(c, 'x');
+        safe_close(client);
+        safe_close(fd);
+}
+
+static void assert_nothing_left(Siblings *s) {
+        int fd;
+
+        assert_int_equal(siblings_rescue(s, later, &fd), -EAGAIN);
+        assert_true(s->deadline == USEC_INFINITY);
+}
+
+/* Both told to go at once: what was sent when the other one had looked into its inbox for the last time
+ * comes back. */
+static void test_both_end(void **state) {
+        Siblings sender, receiver;
+        int client, fd;
+
+        begin(&sender, 1, 0);
+        begin(&receiver, 2, 1);
+        client = hand_over(&sender);
+        assert_true(siblings_end(&receiver));
+        assert_true(siblings_end(&sender));
+        assert_true(sender.deadline < later);
+        assert_int_equal(siblings_rescue(&sender, later, &fd), 0);
+        assert_connected(client, fd);
+        assert_nothing_left(&sender);
+}
+
+/* Each has one of them, whoever sent which. */
+static void test_two_rescue(void **state) {
+        Siblings senders[2], receiver;
+        int clients[2], fds[2];
+
+        begin(senders + 0, 1, 0);
+        begin(senders + 1, 1, 1);
+        begin(&receiver, 2, 2);
+        for (int i = 0; i < 2; i++)
+                clients[i] = hand_over(senders + i);
+        for (int i = 0; i < 2; i++)
+                assert_int_equal(siblings_rescue(senders + 1 - i, later, fds + i), 0);
+        for (int i = 0; i < 2; i++) {
+                assert_connected(clients[i], fds[i]);
+                assert_nothing_left(senders + i);
+        }
+}
+
+/* A worker that drains goes on turning while its successor stands still, for which it must not speak. */
+static void test_successor_stands_still(void **state) {
+        Siblings sender, old, successor;
+        int client, fd;
+
+        begin(&sender, 1, 0);
+        begin(&old, 2, 1);
+        begin(&successor, 2, 2);
+        assert_false(siblings_end(&old));
+        siblings_wake(&successor, now);
+        client = hand_over(&sender);
+        siblings_rest(&old);
+        siblings_wake(&old, later);
+        assert_true(board.seats[1].busy_since == now);
+        assert_int_equal(siblings_rescue(&sender, later, &fd), 0);
+        assert_connected(client, fd);
+        assert_nothing_left(&sender);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test_setup_teardown(test_both_end, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_two_rescue, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_successor_stands_still, setup, teardown),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
