@@ -400,6 +400,10 @@ def test_mad_messages(ready):
             (CONNECTION, [datagram.fileno()]),
         ):
             socket.send_fds(inbox, [message], sent)
+        for family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+            with socket.socket(family) as unconnected:
+                socket.send_fds(inbox, [CONNECTION], [unconnected.fileno()])
+        hand_over(inbox).close()
         client = hand_over(inbox)
         assert client.request().status == 200
         client.close()
