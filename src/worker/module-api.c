@@ -479,6 +479,7 @@ const char *muster_http_get_trailer(muster_http_request *request, const char *na
 /* The loop and its threads */
 
 sd_event *muster_http_event(void) {
+        call_check_thread(__func__);
         event_touch();
         return event_get();
 }

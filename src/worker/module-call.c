@@ -30,6 +30,11 @@ void call_claim_thread(void) {
         is_loop_thread = true;
 }
 
+void call_check_thread(const char *function) {
+        if (!is_loop_thread)
+                crash_misuse(function, "was called from another thread than the loop's");
+}
+
 static int make_call(Call **ret) {
         unsigned room = MAX(2 * calls.room, 16u);
         Call **items, *c;
@@ -112,8 +117,7 @@ Call *call_find(muster_http_request *handle, const char *function) {
         uintptr_t v = (uintptr_t) handle, i = (v & INDEX_MASK) - 1;
         Call *c;
 
-        if (!is_loop_thread)
-                crash_misuse(function, "was called from another thread than the loop's");
+        call_check_thread(function);
         if (i >= calls.n)
                 return NULL;
         c = calls.items[i];

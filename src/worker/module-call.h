@@ -60,6 +60,9 @@ struct Call {
 /* The calling thread is the loop's. */
 void call_claim_thread(void);
 
+/* Does not return from another one; @function is what was called from there. */
+void call_check_thread(const char *function);
+
 /* The module's call from which the exchange comes; -ENOMEM: none can be had. */
 int call_open(Exchange *x, Call **ret);
 
@@ -71,8 +74,7 @@ void call_free_all(void);
 
 muster_http_request *call_handle(const Call *c);
 
-/* NULL: the request is over. @function is for whoever calls from a foreign thread: it does not return then.
- */
+/* NULL: the request is over. @function: as above. */
 Call *call_find(muster_http_request *handle, const char *function);
 
 #define CALL_FIND(handle) call_find(handle, __func__)

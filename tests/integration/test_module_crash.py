@@ -25,6 +25,10 @@ DEATHS = {
         signal.SIGABRT,
         r"muster_http_respond\(\) was called from another thread than the loop's in the work of muster_offload\(\)",
     ),
+    "/event-thread": (
+        signal.SIGABRT,
+        r"muster_http_event\(\) was called from another thread than the loop's in the work of muster_offload\(\)",
+    ),
 }
 
 

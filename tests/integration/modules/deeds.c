@@ -352,6 +352,14 @@ static void do_thread(muster_http_request *r) {
         muster_offload(answer_from_thread, NULL, r);
 }
 
+static void ask_for_event_from_thread(void *userdata) {
+        muster_http_event();
+}
+
+static void do_event_thread(muster_http_request *r) {
+        muster_offload(ask_for_event_from_thread, NULL, r);
+}
+
 /* Ends */
 
 static int *volatile nowhere = (int *) 16;
@@ -448,6 +456,7 @@ static const struct {
         { "/never", do_never },
         { "/abort-request", do_abort_request },
         { "/thread", do_thread },
+        { "/event-thread", do_event_thread },
         { "/segv", do_segv },
         { "/event-segv", do_event_segv },
         { "/offload-segv", do_offload_segv },
