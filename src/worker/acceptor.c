@@ -367,10 +367,11 @@ bool acceptor_has_handed(const Acceptor *a) {
 }
 
 void acceptor_expire(Acceptor *a) {
-        int fd;
+        int fd, r;
 
-        while (siblings_rescue(&a->siblings, a->server->now, &fd) == 0)
+        while ((r = siblings_rescue(&a->siblings, a->server->now, &fd)) == 0)
                 a->handlers.add(a->handlers.userdata, fd, /* handed= */ true);
+        (void) acceptor_got_descriptors(a, -r); /* for the next time, which is soon */
         if (a->retry_at > a->server->now)
                 return;
         a->retry_at = USEC_INFINITY; /* if it is full by now, the next close starts it */

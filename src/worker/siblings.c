@@ -260,6 +260,7 @@ static int receive_connection(Siblings *s, unsigned i, int *ret_fd) {
 
 int siblings_rescue(Siblings *s, uint64_t now, int *ret_fd) {
         uint64_t next = USEC_INFINITY, later = USEC_INFINITY;
+        int result = -EAGAIN;
 
         if (s->deadline > now)
                 return -EAGAIN;
@@ -272,6 +273,7 @@ int siblings_rescue(Siblings *s, uint64_t now, int *ret_fd) {
                 if (r == 0)
                         return 0;   /* the deadline stays: the caller comes back for the next one */
                 if (r == -EMFILE) { /* by whoever has a descriptor first */
+                        result = r;
                         next = MIN(next, now + FAIRNESS_PATIENCE_USEC);
                         continue;
                 }
@@ -283,5 +285,5 @@ int siblings_rescue(Siblings *s, uint64_t now, int *ret_fd) {
                         (void) inbox_send_poke(s->inboxes + i);
         }
         s->deadline = next;
-        return -EAGAIN;
+        return result;
 }

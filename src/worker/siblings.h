@@ -69,5 +69,6 @@ bool siblings_open_inbox(Siblings *s);
 int siblings_receive(Siblings *s, int *ret_fd);
 
 /* Looks after what was handed over, when s->deadline has come. Returns 0 with a connection in @ret_fd that
- * its owner has not taken in time, or -EAGAIN: there is no further one for now. */
+ * its owner has not taken in time; -EAGAIN: there is no further one for now; or -EMFILE: no descriptor is
+ * left for what there may be, which is tried again at the next s->deadline. */
 int siblings_rescue(Siblings *s, uint64_t now, int *ret_fd);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -119,6 +120,26 @@ static void test_two_rescue(void **state) {
         }
 }
 
+/* Without a descriptor it is tried again, and whoever keeps some is told. */
+static void test_no_descriptor(void **state) {
+        struct rlimit before, none = { 0 };
+        Siblings sender, receiver;
+        int client, fd, r;
+
+        begin(&sender, 1, 0);
+        begin(&receiver, 2, 1);
+        client = hand_over(&sender);
+        assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+        none.rlim_max = before.rlim_max;
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+        r = siblings_rescue(&sender, later, &fd);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+        assert_int_equal(r, -EMFILE);
+        assert_true(sender.deadline > later && sender.deadline < USEC_INFINITY);
+        assert_int_equal(siblings_rescue(&sender, sender.deadline, &fd), 0);
+        assert_connected(client, fd);
+}
+
 /* A worker that drains goes on turning while its successor stands still, for which it must not speak. */
 static void test_successor_stands_still(void **state) {
         Siblings sender, old, successor;
@@ -142,6 +163,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_both_end, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_two_rescue, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_no_descriptor, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_successor_stands_still, setup, teardown),
         };
 
