@@ -42,6 +42,7 @@ static const struct {
 };
 
 static struct {
+        pid_t pid; /* children of the module have all this, too, and do not speak for the worker */
         BoardCell *cell;
         const char *path;
         char name[64];
@@ -185,7 +186,7 @@ static bool may_speak(void) {
 static void on_signal(int signo, siginfo_t *si, void *context) {
         Text t = { 0 };
 
-        if (may_speak()) {
+        if (getpid() == crash.pid && may_speak()) {
                 describe(&t, signo, si, context);
                 say(&t);
         }
@@ -213,6 +214,7 @@ int crash_init(BoardCell *cell, const char *path) {
         struct sigaction action = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK };
         int r;
 
+        crash.pid = getpid();
         crash.cell = cell;
         crash.path = path;
         crash.journal = log_stderr_is_journal();

@@ -58,6 +58,13 @@ def test_signal_from_outside():
         assert re.fullmatch(re.escape(NAME) + r"SIGBUS from process \d+\n", w.stderr())
 
 
+def test_child_of_the_module_dies():
+    """Its end is not that of the worker, of which nothing is said."""
+    with deeds() as w:
+        assert w.text("/fork-abort") == str(int(signal.SIGABRT))
+        assert (w.reason(), w.stderr()) == ("", "")
+
+
 def fill(path):
     """The pipe takes nothing more."""
     fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK)

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define PARKED_MAX 64
@@ -417,6 +418,17 @@ static void do_fork(muster_http_request *r) {
         respond(r, "forked");
 }
 
+/* A child that dies before it has started its program. */
+static void do_fork_abort(muster_http_request *r) {
+        int status = 0;
+        pid_t pid = fork();
+
+        if (pid == 0)
+                abort();
+        waitpid(pid, &status, 0);
+        respond(r, "%d", WTERMSIG(status));
+}
+
 static void do_exit_loop(muster_http_request *r) {
         sd_event_exit(muster_http_event(), 0);
 }
@@ -464,6 +476,7 @@ static const struct {
         { "/abort", do_abort },
         { "/hang", do_hang },
         { "/fork", do_fork },
+        { "/fork-abort", do_fork_abort },
         { "/exit-loop", do_exit_loop },
         { "/retires", do_retires },
 };
