@@ -218,23 +218,34 @@ static int open_file(FileCache *c, const char *path, Opened *ret) {
         return 0;
 }
 
+static bool is_lack(int error) {
+        return error == -EMFILE || error == -ENFILE;
+}
+
 /* What lies beside a file compressed is taken for it by its name alone, as nginx and Caddy do: times are no
  * sign of what belongs together, since copying, unpacking and checking out set them in any order. What
- * cannot be opened is as good as not there: there is the file itself. */
-static void open_compressed(FileCache *c, const char *path, Opened files[static _ENCODING_MAX]) {
+ * cannot be opened is as good as not there: there is the file itself. Returns whether that is so for want of
+ * a descriptor. */
+static bool open_compressed(FileCache *c, const char *path, Opened files[static _ENCODING_MAX]) {
         char name[PATH_MAX];
+        bool lacks = false;
         Opened *file;
+        int r;
 
         for (int i = 0; i < ENCODING_IDENTITY; i++) {
                 int n = snprintf(name, sizeof(name), "%s%s", path, encoding_suffix((Encoding) i));
 
                 file = &files[i];
-                if ((size_t) n < sizeof(name) && open_file(c, name, file) >= 0 && !S_ISREG(file->st.st_mode))
+                r = (size_t) n < sizeof(name) ? open_file(c, name, file) : -ENAMETOOLONG;
+                if (r >= 0 && !S_ISREG(file->st.st_mode))
                         file->fd = safe_close(file->fd);
+                lacks |= is_lack(r);
         }
+        return lacks;
 }
 
-static int open_all(FileCache *c, const char *path, bool is_index, Opened files[static _ENCODING_MAX]) {
+static int open_all(FileCache *c, FileEntry *e, const char *path, bool is_index,
+                Opened files[static _ENCODING_MAX]) {
         Opened *file = &files[ENCODING_IDENTITY];
         int r = open_file(c, path, file);
 
@@ -244,8 +255,7 @@ static int open_all(FileCache *c, const char *path, bool is_index, Opened files[
                 return FILE_CACHE_DIRECTORY;
         if (!S_ISREG(file->st.st_mode))
                 return -ENODEV;
-        if (c->settings.precompressed)
-                open_compressed(c, path, files);
+        e->lacks = c->settings.precompressed && open_compressed(c, path, files);
         return 0;
 }
 
@@ -326,7 +336,7 @@ static int entry_load(FileCache *c, FileEntry *e, int64_t now) {
                 files[i].fd = -EBADF;
         r = entry_path(c, e, &is_index, path);
         if (r == 0)
-                r = open_all(c, path, is_index, files);
+                r = open_all(c, e, path, is_index, files);
         if (r == 0)
                 r = make_variants(c, e, path, files, now, variants);
         close_all(files);
@@ -451,11 +461,6 @@ static bool cache_evict_some(FileCache *c, const FileEntry *except) {
         return gave;
 }
 
-/* The descriptors that are lacking may be ours. */
-static bool cache_gives_way(FileCache *c, int error, const FileEntry *except) {
-        return (error == -EMFILE || error == -ENFILE) && cache_evict_some(c, except);
-}
-
 bool file_cache_give_way(FileCache *c) {
         return cache_evict_some(c, NULL);
 }
@@ -487,12 +492,12 @@ FileEntry *file_cache_find(FileCache *c, const char *key, size_t n, uint64_t now
 static int cache_renew(FileCache *c, FileEntry *e, uint64_t now, int64_t seconds) {
         int r;
 
-        do
+        do /* the descriptors that are lacking may be ours */
                 r = entry_load(c, e, seconds);
-        while (r < 0 && cache_gives_way(c, r, e));
+        while ((r == 0 ? e->lacks : is_lack(r)) && cache_evict_some(c, e));
         if (r != 0)
                 return r;
-        e->valid_until = entry_is_settled(e, seconds) ? now + c->settings.valid_usec : now;
+        e->valid_until = !e->lacks && entry_is_settled(e, seconds) ? now + c->settings.valid_usec : now;
         if (!e->in_table)
                 cache_insert(c, e);
         if (e->in_table) {

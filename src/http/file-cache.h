@@ -66,6 +66,7 @@ struct FileEntry {
         uint64_t hash;
         uint64_t valid_until, used;
         bool in_table;      /* else it is the caller's */
+        bool lacks;         /* no descriptor was left for what may lie beside the file */
         unsigned available; /* set of Encoding; never without identity */
         FileVariant *variants[_ENCODING_MAX];
         size_t key_size;

@@ -356,6 +356,38 @@ static void test_lack(void **state) {
         assert_non_null(find("large9"));
 }
 
+/* With one descriptor a file is opened alone, without what lies beside it: for now. */
+static unsigned available_with_one_descriptor(const char *key) {
+        int lowest = fcntl(root.fd, F_DUPFD_CLOEXEC, 0);
+        struct rlimit limit, low;
+        FileEntry *e;
+
+        close(lowest);
+        assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+        low = (struct rlimit){ (rlim_t) lowest + 1, limit.rlim_max };
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+        int r = file_cache_get(&cache, key, strlen(key), now, later, &e);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        assert_int_equal(r, 0);
+        return e->available;
+}
+
+static void test_lack_of_the_second(void **state) {
+        const unsigned both = 1u << ENCODING_IDENTITY | 1u << ENCODING_GZIP;
+
+        write_text("both", "text");
+        write_text("both.gz", "coded");
+        assert_int_equal(available_with_one_descriptor("both"), 1u << ENCODING_IDENTITY);
+        assert_null(find("both"));
+        assert_int_equal(get("both")->available, both);
+
+        write_text("too", "text");
+        write_text("too.gz", "coded");
+        (void) get("large0");
+        assert_int_equal(available_with_one_descriptor("too"), both);
+        assert_non_null(find("too"));
+}
+
 /* Keys are compared whole, whatever they are. */
 static void test_keys(void **state) {
         char key[300], path[310];
@@ -396,6 +428,7 @@ int main(void) {
                 TEST(test_future),
                 TEST(test_current),
                 TEST(test_lack),
+                TEST(test_lack_of_the_second),
                 TEST(test_keys),
         };
         return cmocka_run_group_tests(tests, setup, teardown);
