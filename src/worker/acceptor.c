@@ -276,12 +276,13 @@ void acceptor_ready(Acceptor *a, unsigned index) {
 }
 
 /* A connection wakes one worker of those that sleep (EPOLLEXCLUSIVE). For one that came just before this
- * worker stopped listening, that may have been this one, and the others have not heard of it. */
+ * worker stopped listening, that may have been this one, and the others have not heard of it. When something
+ * lacks for it, a sibling has been poked. */
 static void acceptor_accept_last(Acceptor *a) {
         for (unsigned i = 0; i < a->n_listeners; i++) {
                 Listener *li = a->listeners + i;
                 for (int k = 0; k < ACCEPTS_MAX && !li->broken && !acceptor_is_full(a); k++)
-                        if (!listener_accept(a, li))
+                        if (!listener_accept(a, li) || a->retry_at != USEC_INFINITY)
                                 break;
         }
 }

@@ -29,6 +29,7 @@
 /* Where the child of a case stands still once it has the order to drain. */
 static bool stands_still_before_accept, stands_still_before_drain;
 
+static bool lacks_descriptors; /* once the child has the order to drain */
 static bool draining;
 static time_t jump;
 static int turns[2]; /* a pipe: a byte for each turn of the child that drains */
@@ -57,6 +58,15 @@ int accept4(int fd, struct sockaddr *address, socklen_t *n, int flags) {
 
         if (draining && stands_still_before_accept)
                 jump = 2 * HOUR;
+        if (draining && lacks_descriptors) {
+                static bool again;
+
+                if (again)
+                        _exit(EXIT_FAILURE);
+                again = true;
+                errno = EMFILE;
+                return -1;
+        }
         return real(fd, address, n, flags);
 }
 
@@ -140,7 +150,7 @@ static int teardown(void **state) {
         safe_close(f->listener);
         board_done(&f->board);
         free(f);
-        stands_still_before_accept = stands_still_before_drain = false;
+        stands_still_before_accept = stands_still_before_drain = lacks_descriptors = false;
         return 0;
 }
 
@@ -231,10 +241,26 @@ static void test_still_before_drain(void **state) {
         assert_ends_well(f);
 }
 
+/* What cannot be taken at the end is asked for once, and left to others. */
+static void test_lack_at_the_end(void **state) {
+        Fixture *f = *state;
+
+        lacks_descriptors = true;
+        start(f);
+        wait_state(f, BOARD_READY);
+        assert_int_equal(kill(f->pid, SIGSTOP), 0);
+        assert_int_equal(waitpid(f->pid, NULL, WUNTRACED), f->pid);
+        connect_client(f, 0);
+        assert_int_equal(kill(f->pid, SIGTERM), 0);
+        assert_int_equal(kill(f->pid, SIGCONT), 0);
+        assert_ends_well(f);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_still_before_accept, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_still_before_drain, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_lack_at_the_end, setup, teardown),
         };
 
         log_open(&(LogContext){ .program = "test-loop" });
