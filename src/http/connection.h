@@ -39,7 +39,8 @@ struct Connection {
         Record *record;
         Exchange *exchange; /* the one that is not finished; else NULL */
         int fd;
-        uint32_t events; /* for the loop: what epoll was told */
+        bool watched;    /* for the loop: epoll knows it … */
+        uint32_t events; /* … and was told this */
         bool handed;     /* likewise: by another process, which may not have closed it yet */
         Timeout timeout;
         List runnable;     /* something happened to it outside of its turn */

@@ -159,19 +159,19 @@ static int loop_init_server(Loop *l, const Options *options, const Handler *hand
         return 0;
 }
 
-/* To close a socket makes epoll forget it, and tells the client, once nobody has it open any more
- * (epoll(7)). Who handed it over closes it next, but may be stopped before that; and so may a child. An
- * event that came after the close would be taken for one of the next connection with that number. A client
- * whose answer is not complete is to see a reset. */
+/* A close alone makes epoll forget the socket, and tells the client, no sooner than nobody has it open any
+ * more (epoll(7)). A module's child has, until it starts its program: an event that came by then would be
+ * taken for one of the next connection with that number. So has who handed it over, and that one may be
+ * stopped for long. A client whose answer is not complete is to see a reset. */
 static void loop_let_go(const Loop *l, const Connection *c) {
-        (void) loop_epoll(l, EPOLL_CTL_DEL, c->fd, 0, 0);
-        if (!c->record->broken)
+        if (c->watched)
+                (void) loop_epoll(l, EPOLL_CTL_DEL, c->fd, 0, 0);
+        if (c->handed && !c->record->broken)
                 (void) shutdown(c->fd, SHUT_RDWR);
 }
 
 static void loop_close(Loop *l, Connection *c) {
-        if (c->handed || l->forks)
-                loop_let_go(l, c);
+        loop_let_go(l, c);
         connection_done(c);
         acceptor_start(&l->acceptor); /* if it was the lack of room that stopped it */
 }
@@ -217,6 +217,7 @@ static void loop_apply(Loop *l, Connection *c, int op, ConnectionWant want) {
         if (!(want & CONNECTION_WANT_CLOSE) && (c->events != events || op == EPOLL_CTL_ADD)) {
                 if (loop_epoll(l, op, c->fd, events, event_data(EVENT_CONNECTION, (unsigned) c->fd)) < 0)
                         want = CONNECTION_WANT_CLOSE;
+                c->watched = true;
                 c->events = events;
         }
         if (want & CONNECTION_WANT_CLOSE)
@@ -253,7 +254,6 @@ int loop_init(Loop *l, const Board *board, BoardCell *cell, const Identity *iden
                 .leave_at = options->max_requests > 0 ? options->max_requests : UINT64_MAX,
                 .end_at = USEC_INFINITY,
                 .master = identity->master,
-                .forks = options->module,
         };
         r = acceptor_init(&l->acceptor, &l->server, &place, &handlers, identity->n_listeners,
                         options->max_connections);
@@ -325,9 +325,6 @@ static void loop_dispatch_connection(Loop *l, const struct epoll_event *ev) {
         Connection *c = l->server.connections + event_number(ev);
         const uint32_t broken = EPOLLERR | EPOLLHUP;
 
-        /* Somebody else has the socket open yet, of whom this worker does not know. */
-        if (c->record->state == CONNECTION_FREE)
-                return;
         if (ev->events & (broken | EPOLLRDHUP))
                 loop_apply(l, c, EPOLL_CTL_MOD, connection_hung_up(c, !(ev->events & broken)));
         else

@@ -23,7 +23,6 @@ typedef struct Loop {
         uint64_t leave_at; /* number of answers; UINT64_MAX: never, or it has been said */
         uint64_t end_at;   /* of a drain that nobody watches over; else USEC_INFINITY */
         pid_t master;
-        bool forks; /* a module may: its children have connections open, until they start their programs */
         LogWriter *log;       /* borrowed; NULL: there is none */
         uint64_t no_proxy_at; /* of the last word about a connection that was no proxy's */
         Server server;
