@@ -627,7 +627,26 @@ static ConnectionWant connection_expired_sending(Connection *c) {
         return CONNECTION_WANT_WRITE;
 }
 
+/* Outside of its turn, which is yet to come, something was said by which it waits for something else now:
+ * for that nobody is late. */
+static bool connection_moves_on(const Connection *c) {
+        const Exchange *x = c->exchange;
+        bool reads = x && request_body_is_wanted(x);
+
+        if (list_empty(&c->runnable))
+                return false;
+        if (!x || c->record->broken)
+                return true;
+        return c->record->state == CONNECTION_BODY ? !reads : reads || x->phase != EXCHANGE_OPEN;
+}
+
 static ConnectionWant connection_expire(Connection *c) {
+        bool waits = c->record->state == CONNECTION_BODY || c->record->state == CONNECTION_HANDLING;
+
+        if (waits && connection_moves_on(c)) {
+                connection_arm(c);
+                return connection_turn(c);
+        }
         switch (c->record->state) {
         case CONNECTION_IDLE:
         case CONNECTION_READING:

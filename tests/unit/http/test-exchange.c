@@ -201,6 +201,57 @@ static void test_answer_timeout(void **state) {
         assert_string_equal(heard(), "");
 }
 
+/* An answer that is given while the time runs out, after the connection's last turn, is in time. */
+static void test_answer_in_time(void **state) {
+        say(GET);
+        respond("in time");
+        assert_ptr_equal(wait_usec(60 * USEC_PER_SEC), &connection->timeout);
+        assert_int_equal(connection_expired(connection), CONNECTION_WANT_READ);
+        assert_string_equal(content(), "in time");
+        assert_int_equal(connection->record->state, CONNECTION_IDLE);
+        assert_int_equal(n_gone, 0);
+        assert_non_null(wait_usec(60 * USEC_PER_SEC));
+}
+
+static void test_file_in_time(void **state) {
+        Exchange *x;
+
+        say(GET);
+        x = take();
+        x->response.body = RESPONSE_BODY_FILE;
+        x->response.fd = memfd_create("file", MFD_CLOEXEC);
+        x->response.size = 20000;
+        assert_int_equal(ftruncate(x->response.fd, 20000), 0);
+        exchange_respond(x);
+        assert_ptr_equal(wait_usec(60 * USEC_PER_SEC), &connection->timeout);
+        assert_int_equal(connection_expired(connection), CONNECTION_WANT_READ);
+        const char *text = heard();
+        assert_non_null(strstr(text, "200 OK"));
+        assert_null(strstr(text, "503"));
+}
+
+/* Likewise one that is given before the body has come. */
+static void test_answer_in_time_for_body(void **state) {
+        body_wanted = 10;
+        say(POST("5") "ab");
+        respond("enough");
+        assert_ptr_equal(wait_usec(30 * USEC_PER_SEC), &connection->timeout);
+        assert_int_equal(connection_expired(connection), CONNECTION_WANT_READ);
+        assert_string_equal(content(), "enough");
+        assert_int_equal(body_end, 1);
+        assert_non_null(wait_usec(30 * USEC_PER_SEC)); /* for the rest of it */
+}
+
+static void test_pause_in_time(void **state) {
+        body_wanted = 10;
+        say(POST("5") "ab");
+        exchange_pause_body(open_exchange, true);
+        assert_ptr_equal(wait_usec(30 * USEC_PER_SEC), &connection->timeout);
+        assert_int_equal(connection_expired(connection), CONNECTION_WANT_HANGUP);
+        assert_int_equal(body_end, 1);
+        assert_int_equal(connection->record->state, CONNECTION_HANDLING);
+}
+
 /* A stream has begun in time, and may be silent then. */
 static void test_stream_may_be_silent(void **state) {
         say(GET);
@@ -671,6 +722,10 @@ int main(void) {
                 TEST(test_gone),
                 TEST(test_gone_while_streaming),
                 TEST(test_answer_timeout),
+                TEST(test_answer_in_time),
+                TEST(test_file_in_time),
+                TEST(test_answer_in_time_for_body),
+                TEST(test_pause_in_time),
                 TEST(test_stream_may_be_silent),
                 TEST(test_body),
                 TEST(test_chunked_body),
