@@ -36,7 +36,8 @@ void request_body_fail(Connection *c, Exchange *x, int error) {
         Record *r = c->record;
 
         x->reading = false;
-        r->linger = true; /* nothing behind this can be trusted to be a request */
+        r->closing = r->linger = true; /* nothing behind this can be trusted to be a request, also when the
+                                          head of the answer has promised to go on */
         r->body = RECORD_BODY_NONE;
         r->body_at = r->input_end;
         if (x->on_body_end)

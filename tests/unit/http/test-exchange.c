@@ -400,6 +400,25 @@ static void test_bad_bodies(void **state) {
         check_bad_body(CHUNKED "1\r\nab\r\n", -EBADMSG);
 }
 
+/* Also when the answer has begun before, as one behind which the connection goes on: what follows is the
+ * rest of that body, and no request. */
+static void test_bad_body_while_streaming(void **state) {
+        body_wanted = 10;
+        say(CHUNKED "1\r\na\r\n");
+        open_exchange->response.size = RESPONSE_SIZE_UNKNOWN;
+        assert_int_equal(exchange_begin(open_exchange), 0);
+        run();
+        assert_null(strstr(heard(), "Connection: close"));
+        say("ffff\r\n");
+        assert_int_equal(body_end, -EMSGSIZE);
+        exchange_end(take());
+        run();
+        assert_string_equal(heard(), "0\r\n\r\n");
+        assert_int_equal(connection->record->state, CONNECTION_LINGERING);
+        say(GET);
+        assert_null(open_exchange);
+}
+
 static void test_body_timeout(void **state) {
         body_wanted = 10;
         say(POST("5") "ab");
@@ -733,6 +752,7 @@ int main(void) {
                 TEST(test_pause_stops_the_clock),
                 TEST(test_continue),
                 cmocka_unit_test(test_bad_bodies),
+                TEST(test_bad_body_while_streaming),
                 TEST(test_body_timeout),
                 TEST(test_body_reset),
                 TEST(test_chunked_stream),
