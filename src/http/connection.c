@@ -375,12 +375,20 @@ static ConnectionWant connection_drain_input(Connection *c) {
         return want;
 }
 
+/* What the client has sent and nobody has read: an empty line behind a body (RFC 9112, section 2.2), or
+ * requests behind the one that it called the last. */
+static bool connection_has_unread(const Connection *c) {
+        int n;
+
+        return connection_input_size(c) > 0 || (ioctl(c->fd, SIOCINQ, &n) >= 0 && n > 0);
+}
+
 /* The last answer is sent. A client that asked for the close sends nothing more and needs no care, unless it
- * is about to send a body that nobody wanted. */
+ * has done so nevertheless or is about to send a body that nobody wanted. */
 static ConnectionWant connection_finish(Connection *c) {
         Record *r = c->record;
 
-        bool linger = r->linger || r->body != RECORD_BODY_NONE || connection_input_size(c) > 0;
+        bool linger = r->linger || r->body != RECORD_BODY_NONE || connection_has_unread(c);
 
         if (!linger || shutdown(c->fd, SHUT_WR) < 0)
                 return CONNECTION_WANT_CLOSE;

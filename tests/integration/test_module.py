@@ -146,6 +146,17 @@ def test_half_closed_client_gets_its_late_answer():
         assert client.answer().body == b"released"
 
 
+def test_client_that_goes_on_after_the_last_request():
+    """One that asked for the close gets the answer and the end, and no reset, whatever it has sent by then."""
+    with deeds() as w, connected(w) as client:
+        send_request(client, "/park", headers=("Connection: close",))
+        w.wait_until(lambda: w.cell()[3] >= 1)
+        client.send(b"\r\n")
+        assert w.text("/release") == "1 of 1"
+        a = client.answer()
+        assert a.body == b"released" and a.closes and client.at_end()
+
+
 def test_events():
     """They come to all who listen, whole; one who leaves is forgotten, and the end of all is regular."""
     with deeds() as w, contextlib.ExitStack() as stack:

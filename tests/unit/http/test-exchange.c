@@ -138,6 +138,19 @@ static void test_half_close(void **state) {
         assert_string_equal(content(), "late");
 }
 
+/* Who asked for the close and sent something all the same, while the answer was made, gets the answer and no
+ * reset. */
+static void test_close_with_unread_input(void **state) {
+        say("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        assert_int_equal(send(client, "\r\n", 2, 0), 2);
+        respond("last");
+        assert_int_equal(run(), CONNECTION_WANT_READ);
+        assert_int_equal(connection->record->state, CONNECTION_LINGERING);
+        assert_string_equal(content(), "last");
+        shutdown(client, SHUT_WR);
+        assert_int_equal(connection_ready(connection), CONNECTION_WANT_CLOSE);
+}
+
 /* While it waits for a stream: the handler is told, unless the end of the stream is in sight. */
 static void test_half_close_of_stream(void **state) {
         say(GET);
@@ -736,6 +749,7 @@ int main(void) {
         static const struct CMUnitTest tests[] = {
                 TEST(test_late_answer),
                 TEST(test_half_close),
+                TEST(test_close_with_unread_input),
                 TEST(test_half_close_of_stream),
                 TEST(test_half_close_of_endless_stream),
                 TEST(test_gone),
