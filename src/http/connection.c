@@ -187,17 +187,18 @@ void connection_release_head(Connection *c) {
         r->body_at = r->input_start;
 }
 
-static Exchange *connection_open_exchange(Connection *c, Exchange *x) {
-        Server *s = c->server;
-
+static void connection_open_exchange(Connection *c, Exchange *x, uint64_t number, uint64_t began) {
         memset(x, 0, offsetof(Exchange, next_spare));
         response_init(&x->response);
-        x->server = s;
-        x->number = server_count_request(s);
-        x->began = s->now;
+        x->server = c->server;
+        x->number = number;
+        x->began = began;
         x->connection = c;
         c->exchange = x;
-        return x;
+}
+
+static void connection_open_next_exchange(Connection *c, Exchange *x) {
+        connection_open_exchange(c, x, server_count_request(c->server), c->server->now);
 }
 
 /* The answer to what could not be understood or does not come. Nothing after it can be trusted to be a
@@ -209,7 +210,7 @@ static Step connection_answer_status(Connection *c, Exchange *x, unsigned status
         x->request.keep_alive = true; /* as far as the client knows */
         x->request.minor_version = 1;
         x->request.method = _HTTP_METHOD_INVALID;
-        connection_open_exchange(c, x);
+        connection_open_next_exchange(c, x);
         r->linger = true;
         r->body = RECORD_BODY_NONE;
         r->head_size = 0;
@@ -242,7 +243,7 @@ static Step connection_handle(Connection *c, Exchange *x) {
         r->body_at = r->input_start + request->head_size;
 
         c->answered = true;
-        connection_open_exchange(c, x);
+        connection_open_next_exchange(c, x);
         c->server->handler.request(c->server->handler.userdata, x);
         return STEP_ON;
 }
@@ -611,17 +612,24 @@ static ConnectionWant connection_expired_body(Connection *c) {
         return connection_work(c, &step, &want) ? connection_rest(c) : want;
 }
 
-/* The handler does not answer: somebody must. What it says later goes nowhere. */
+/* The handler does not answer: somebody must, and that is what this request comes to. What the handler says
+ * later goes nowhere. */
 static ConnectionWant connection_expired_handling(Connection *c) {
-        Exchange *x = server_take_exchange(c->server);
+        Exchange *x = server_take_exchange(c->server), *late = c->exchange;
+        uint64_t number = late->number, began = late->began;
 
         if (!x || sender_prepare(c, ANSWER_ROOM) < 0) {
                 if (x)
                         server_give_exchange(c->server, x);
                 return CONNECTION_WANT_CLOSE;
         }
-        exchange_lose(c->exchange);
-        (void) connection_answer_status(c, x, 503);
+        x->request = late->request;
+        late->replaced = true;
+        exchange_lose(late);
+        connection_open_exchange(c, x, number, began);
+        c->record->linger = true;
+        c->answered = true;
+        exchange_respond_status(x, 503);
         return connection_turn(c);
 }
 

@@ -60,7 +60,7 @@ void exchange_finish(Exchange *x) {
         Connection *c = x->connection;
         Server *s = x->server;
 
-        if (s->log)
+        if (s->log && !x->replaced)
                 s->log(s->log_userdata, x);
         if (c) {
                 c->exchange = NULL;

@@ -58,6 +58,7 @@ struct Exchange {
         bool headless;     /* HTTP/1.0 client: the close ends the body */
         bool no_body;      /* the answer to HEAD and the like */
         bool aborted;      /* for the log: the answer did not come to its end */
+        bool replaced;     /* likewise: by one of the core, which is logged instead */
         uint64_t body_max; /* of the request */
         uint64_t body_read;
         uint64_t left;   /* of the stream's Content-Length */

@@ -724,11 +724,12 @@ static void test_no_content(void **state) {
 }
 
 /* The board and the log see every exchange once. */
-static unsigned n_logged;
+static unsigned n_logged, logged_status;
 static uint64_t n_sent;
 
 static void log_exchange(void *userdata, const Exchange *x) {
         n_logged++;
+        logged_status = x->response.status;
         n_sent += x->sent;
 }
 
@@ -741,6 +742,20 @@ static void test_log(void **state) {
         assert_int_equal(n_logged, 2); /* what was no request, too */
         assert_true(n_sent > 5);
         assert_int_equal(cell.requests, 2);
+}
+
+/* One line for one request, also when the core answers it in the handler's stead. */
+static void test_log_of_late_answer(void **state) {
+        server.log = log_exchange;
+        n_logged = n_sent = 0;
+        say("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_ptr_equal(wait_usec(60 * USEC_PER_SEC), &connection->timeout);
+        assert_int_equal(connection_expired(connection), CONNECTION_WANT_READ);
+        assert_string_equal(content(), "");
+        respond("too late");
+        assert_int_equal(n_logged, 1);
+        assert_int_equal(logged_status, 503);
+        assert_int_equal(cell.requests, 1);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -782,6 +797,7 @@ int main(void) {
                 TEST(test_hold),
                 TEST(test_no_content),
                 TEST(test_log),
+                TEST(test_log_of_late_answer),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
