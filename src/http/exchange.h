@@ -27,6 +27,7 @@ typedef struct Handler {
         void *userdata;
         /* Descriptors lack. Returns whether it has closed some that it had kept. NULL: it keeps none. */
         bool (*give_way)(void *userdata);
+        unsigned n_kept; /* how many it keeps at most */
 } Handler;
 
 typedef enum ExchangePhase {

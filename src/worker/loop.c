@@ -99,11 +99,12 @@ static int loop_init_inner(Loop *l) {
         return 0;
 }
 
-/* A connection takes a descriptor, and another one while it is sent a file. systemd leaves the soft limit at
+/* A connection takes a descriptor, and another one while it is sent a file. What the handler keeps comes on
+ * top of that, and gives way where there are not so many. systemd leaves the soft limit at
  * 1024 for the sake of select(2), which is not used here (systemd.exec(5), LimitNOFILE=). */
-static void acceptor_fit_connections(Acceptor *a) {
+static void acceptor_fit_connections(Acceptor *a, unsigned n_kept) {
         rlim_t reserved = DESCRIPTORS_RESERVED + (rlim_t) a->n_listeners + 2 * (rlim_t) a->siblings.n;
-        rlim_t wanted = (rlim_t) a->max_connections * 2 + reserved;
+        rlim_t needed = (rlim_t) a->max_connections * 2 + reserved, wanted = needed + n_kept;
         struct rlimit limit, raised;
 
         if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted)
@@ -112,7 +113,7 @@ static void acceptor_fit_connections(Acceptor *a) {
         raised.rlim_cur = MIN(limit.rlim_max, wanted);
         if (setrlimit(RLIMIT_NOFILE, &raised) >= 0)
                 limit = raised;
-        if (limit.rlim_cur >= wanted)
+        if (limit.rlim_cur >= needed)
                 return;
         a->max_connections = limit.rlim_cur > reserved + 1 ? (unsigned) (limit.rlim_cur - reserved) / 2 : 1;
         log_debug("The limit of %ju descriptors (LimitNOFILE=) allows %u connections at a time.",
@@ -259,7 +260,7 @@ int loop_init(Loop *l, const Board *board, BoardCell *cell, const Identity *iden
                         options->max_connections);
         if (r < 0)
                 return r;
-        acceptor_fit_connections(&l->acceptor);
+        acceptor_fit_connections(&l->acceptor, handler->n_kept);
         r = loop_init_server(l, options, handler);
         if (r < 0)
                 return r;

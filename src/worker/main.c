@@ -96,14 +96,17 @@ static int run_loop(const Job *j, const Handler *handler, void (*on_drain)(void 
 static int serve_files(const Job *j) {
         _cleanup_close_ int directory = open(j->options->directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
         StaticSite site;
-        const Handler handler = {
-                .request = static_request, .userdata = &site, .give_way = static_give_way
-        };
         int r;
 
         if (directory < 0)
                 return fail_directory(j, -errno, "Failed to open the directory");
         static_site_init(&site, directory, j->options, j->identity);
+        const Handler handler = {
+                .request = static_request,
+                .userdata = &site,
+                .give_way = static_give_way,
+                .n_kept = site.cache.settings.max_files,
+        };
         r = run_loop(j, &handler, NULL, NULL);
         static_site_done(&site);
         return r;

@@ -518,18 +518,13 @@ bool static_give_way(void *userdata) {
         return file_cache_give_way(&site->cache);
 }
 
-/* How many files may be kept open. Most of the descriptors that the process may have are for clients, and
- * files must not take those that it has got for them: the soft limit is raised by as many. */
-static unsigned make_room(const Options *options) {
+/* How many files may be kept open: most of the descriptors that the process may have are for clients. */
+static unsigned max_files(const Options *options) {
         struct rlimit limit;
-        unsigned n;
 
         if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
                 return 0;
-        n = (unsigned) MIN((rlim_t) options->file_cache, limit.rlim_max / 4);
-        limit.rlim_cur = MIN(limit.rlim_max, limit.rlim_cur + n);
-        (void) setrlimit(RLIMIT_NOFILE, &limit); /* else files give way when descriptors lack */
-        return n;
+        return (unsigned) MIN((rlim_t) options->file_cache, limit.rlim_max / 4);
 }
 
 void static_site_init(StaticSite *site, int directory, const Options *options, const Identity *identity) {
@@ -543,7 +538,7 @@ void static_site_init(StaticSite *site, int directory, const Options *options, c
         };
         file_cache_init(&site->cache, &site->root,
                         &(FileCacheSettings){
-                                        .max_files = make_room(options),
+                                        .max_files = max_files(options),
                                         .valid_usec = options->file_cache_valid_usec,
                                         .index = options->index ? options->index : "index.html",
                                         .precompressed = options->precompressed,

@@ -10,6 +10,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import subprocess
 import time
@@ -500,6 +501,21 @@ def test_cache_leaves_descriptors_to_clients(tmp_path, limits):
                 assert client.request(f"/{i}.bin").status == 200
 
 
+def test_cache_has_descriptors_of_its_own(tmp_path):
+    """The soft limit is raised for clients and files together: as far as the hard one goes, none takes the other's."""
+    for i in range(400):
+        (tmp_path / f"{i}.bin").write_bytes(b"x" * 20_000)
+    options = ("--file-cache=400", "--file-cache-valid=1h", "--max-connections=200")
+    with started(tmp_path, *options, wrapper=wrapper("nofile", 64, 4096)) as w, contextlib.ExitStack() as stack:
+        with contextlib.closing(w.connect()) as client:
+            for i in range(400):
+                assert client.request(f"/{i}.bin").status == 200
+        for _ in range(200):
+            stack.enter_context(contextlib.closing(w.connect()))
+        w.wait_until(lambda: w.connections == 200)
+        assert len(w.fds()) >= 600
+
+
 def test_cache_gives_way_to_clients(tmp_path):
     """Files that are kept open give way to clients who come after that, as many as there may be, with the files that they get."""
     for i in range(600):
@@ -509,6 +525,7 @@ def test_cache_gives_way_to_clients(tmp_path):
         with contextlib.closing(w.connect()) as client:
             for i in range(400):
                 assert client.request(f"/{i}.bin").status == 200
+        resource.prlimit(w.pid, resource.RLIMIT_NOFILE, (464, 4096))
         with contextlib.ExitStack() as stack:
             clients = [stack.enter_context(contextlib.closing(w.connect())) for _ in range(200)]
             w.wait_until(lambda: w.connections == 200)
