@@ -386,10 +386,21 @@ void exchange_end(Exchange *x) {
         connection_wake(c);
 }
 
+/* Before anything was said the end of the connection says enough, and a reset would take along the answers
+ * to earlier requests that are still on their way. */
+static void connection_end(Connection *c) {
+        c->record->closing = c->record->linger = true;
+        connection_wake(c);
+}
+
 void exchange_abort(Exchange *x) {
+        Connection *c = x->connection;
+
         x->aborted = true;
-        if (x->connection)
-                connection_break(x->connection);
+        if (c && x->phase == EXCHANGE_OPEN)
+                connection_end(c);
+        else if (c)
+                connection_break(c);
         exchange_finish(x);
 }
 

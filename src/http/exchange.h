@@ -121,7 +121,8 @@ int exchange_add_trailer(Exchange *x, const char *name, const char *value);
 /* The stream is complete. If it is shorter than was announced the connection is closed. */
 void exchange_end(Exchange *x);
 
-/* Closes the connection, by which the client sees that the answer is not complete. */
+/* Closes the connection, by which the client sees that the answer is not complete. Those to earlier requests
+ * are. */
 void exchange_abort(Exchange *x);
 
 static inline bool exchange_is_gone(const Exchange *x) {

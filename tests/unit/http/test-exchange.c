@@ -548,6 +548,26 @@ static void test_slow_reader(void **state) {
         assert_int_equal(run(), CONNECTION_WANT_CLOSE);
 }
 
+/* The answers before one that is given up are sent. */
+static void abort_second(void *userdata, Exchange *x) {
+        open_exchange = x;
+        if (x->number == 1)
+                respond("first");
+        else
+                exchange_abort(take());
+}
+
+static void test_abort_spares_earlier_answers(void **state) {
+        char byte;
+
+        server.handler.request = abort_second;
+        assert_int_equal(say(GET GET GET), CONNECTION_WANT_READ);
+        assert_int_equal(connection->record->state, CONNECTION_LINGERING);
+        assert_int_equal(server.n_requests, 2);
+        assert_string_equal(content(), "first");
+        assert_int_equal(recv(client, &byte, 1, 0), 0);
+}
+
 /* An answer may begin before its request is complete. A client that does not read it yet is still read. */
 static void echo(Exchange *x, const char *data, size_t n) {
         static char block[300000];
@@ -789,6 +809,7 @@ int main(void) {
                 TEST(test_sized_stream),
                 TEST(test_head),
                 TEST(test_slow_reader),
+                TEST(test_abort_spares_earlier_answers),
                 TEST(test_both_ways),
                 TEST(test_both_ways_late),
                 TEST(test_both_ways_at_once),
