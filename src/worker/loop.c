@@ -391,7 +391,9 @@ static int loop_turn(Loop *l, int timeout_msec) {
                 timeout_msec = 0;
         acceptor_rest(&l->acceptor);
         int n = epoll_wait(l->epoll_fd, events, EVENTS_MAX, timeout_msec);
-        if (n < 0 && errno != EINTR) /* a debugger */
+        if (n < 0 && errno == EINTR) /* it was stopped: what has come by now is older than any deadline */
+                n = epoll_wait(l->epoll_fd, events, EVENTS_MAX, 0);
+        if (n < 0 && errno != EINTR)
                 return log_error_errno(-errno, "Failed to wait for events: %m");
 
         board_cell_beat(l->cell);
@@ -406,10 +408,12 @@ static int loop_turn(Loop *l, int timeout_msec) {
                         inner = true;
                 else
                         loop_dispatch(l, events + i);
-        loop_expire(l);
         r = event_dispatch(inner);
         if (r < 0)
                 return r;
+        /* Deadlines last: it may be us who are late. */
+        loop_run_runnable(l);
+        loop_expire(l);
         loop_run_runnable(l);
         if (acceptor_is_broken(&l->acceptor) && !l->server.draining)
                 return log_error_errno(-ENOTSOCK, "No listening socket is left.");

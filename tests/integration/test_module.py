@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import socket
+import time
 
 import pytest
 
@@ -248,6 +249,16 @@ def test_request_that_is_never_answered():
         a = w.get("/never")
         assert a.status == 503
         assert w.text("/closes") == "0 1 0"
+
+
+def test_answer_that_is_late_for_a_stall():
+    """It is the worker that stood still: what the module has to say by then was in time."""
+    with deeds("--answer-timeout=200ms") as w, connected(w) as client:
+        send_request(client, "/later?msec=100")
+        w.wait_until(lambda: w.cell()[3] >= 1)
+        with w.stopped():
+            time.sleep(0.5)
+        assert client.answer().body == b"late"
 
 
 def test_drain():

@@ -101,9 +101,11 @@ static int on_time(sd_event_source *s, uint64_t usec, void *request) {
 }
 
 static void do_later(muster_http_request *r) {
+        const char *msec = muster_http_get_parameter(r, "msec");
+        uint64_t usec = (msec ? strtoul(msec, NULL, 10) : 1) * 1000;
         sd_event_source *s;
 
-        if (sd_event_add_time_relative(muster_http_event(), &s, CLOCK_MONOTONIC, 1000, 1, on_time, r) < 0)
+        if (sd_event_add_time_relative(muster_http_event(), &s, CLOCK_MONOTONIC, usec, 1, on_time, r) < 0)
                 abort();
 }
 
