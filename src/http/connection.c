@@ -499,7 +499,8 @@ static int connection_receive(Connection *c) {
         if (n == 0)
                 return -ECONNRESET;
         r->input_end += (uint32_t) n;
-        if (r->state == CONNECTION_BODY)
+        /* Also of a handler that pauses the body after each piece, and never waits for the next. */
+        if (r->state == CONNECTION_BODY || r->state == CONNECTION_HANDLING)
                 connection_progress(c, (size_t) n);
         return (size_t) n == room;
 }

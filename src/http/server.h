@@ -19,7 +19,7 @@ typedef enum TimeoutClass {
         TIMEOUT_IDLE,    /* nothing of a request is there: the connection is closed without a word */
         TIMEOUT_REQUEST, /* from the first byte of a head to its last: 408 */
         TIMEOUT_BODY,    /* from one SERVER_PROGRESS of a body to the next */
-        TIMEOUT_ANSWER,  /* for the handler to begin its answer: 503; 0: it may take for ever */
+        TIMEOUT_ANSWER,  /* for the handler to begin its answer, or to go on with the body; 0: for ever */
         TIMEOUT_SEND,    /* from one SERVER_PROGRESS of an answer to the next: reset */
         TIMEOUT_LINGER,  /* for the client to read the last answer and to close */
         TIMEOUT_DRAIN,   /* what an idle connection gets for one more request when the worker retires */

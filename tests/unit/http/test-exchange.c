@@ -364,6 +364,30 @@ static void test_pause_stops_the_clock(void **state) {
         assert_int_equal(body_end, 0);
 }
 
+/* A handler that takes one piece after the other, from a client that is always ahead of it, is at work. */
+static void take_and_pause(Exchange *x, const char *data, size_t n) {
+        body_size += n;
+        exchange_pause_body(x, true);
+}
+
+static void test_pauses_of_a_long_body(void **state) {
+        static char block[8192];
+
+        body_wanted = 1000000;
+        say(POST("1000000"));
+        open_exchange->on_body = take_and_pause;
+        assert_int_equal(say_bytes(block, sizeof(block)), CONNECTION_WANT_HANGUP);
+        for (int i = 0; i < 20; i++) {
+                assert_int_equal(say_bytes(block, sizeof(block)), CONNECTION_WANT_HANGUP);
+                exchange_pause_body(open_exchange, false);
+                assert_int_equal(run(), CONNECTION_WANT_HANGUP);
+                assert_null(wait_usec(20 * USEC_PER_SEC));
+        }
+        assert_int_equal(body_size, 21 * sizeof(block));
+        assert_ptr_equal(wait_usec(60 * USEC_PER_SEC), &connection->timeout);
+        exchange_abort(take());
+}
+
 /* RFC 9110, section 10.1.1: the word is given when the body is wanted, and not if it comes anyway. */
 static void test_continue(void **state) {
         static const char head[] =
@@ -799,6 +823,7 @@ int main(void) {
                 TEST(test_chunked_body),
                 TEST(test_back_pressure),
                 TEST(test_pause_stops_the_clock),
+                TEST(test_pauses_of_a_long_body),
                 TEST(test_continue),
                 cmocka_unit_test(test_bad_bodies),
                 TEST(test_bad_body_while_streaming),
