@@ -131,6 +131,10 @@ Timeout *server_next_expired(Server *s) {
         return NULL;
 }
 
+bool server_has_runnable(const Server *s) {
+        return !list_empty(&s->runnable);
+}
+
 Connection *server_next_runnable(Server *s) {
         Connection *c;
 

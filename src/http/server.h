@@ -103,6 +103,8 @@ Timeout *server_next_expired(Server *s);
  * connection_ready() before the loop waits again. NULL when there is none (left). */
 Connection *server_next_runnable(Server *s);
 
+bool server_has_runnable(const Server *s);
+
 /* The open connection of the lowest number from @from on; NULL when there is none. */
 Connection *server_next_connection(Server *s, unsigned from);
 

@@ -387,7 +387,8 @@ static int loop_turn(Loop *l, int timeout_msec) {
         bool inner = false;
         int r;
 
-        if (event_prepare())
+        /* The module may also answer while its loop prepares to wait. */
+        if (event_prepare() || server_has_runnable(&l->server))
                 timeout_msec = 0;
         acceptor_rest(&l->acceptor);
         int n = epoll_wait(l->epoll_fd, events, EVENTS_MAX, timeout_msec);

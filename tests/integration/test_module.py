@@ -337,6 +337,17 @@ def test_what_a_child_has_open_is_no_matter_of_the_next_client():
             assert late.answer().body == b"released"
 
 
+def test_answer_while_the_loop_prepares():
+    """It is sent before the worker waits, also when all else of the turn is over: the request came behind one that is answered late."""
+    with deeds() as w, connected(w) as client, connected(w) as other:
+        send_request(client, "/park")
+        send_request(client, "/prepare")
+        w.wait_until(lambda: w.cell()[3] >= 1)
+        assert other.request("/release").body == b"1 of 1"
+        assert client.answer().body == b"released"
+        assert client.answer().body == b"prepared"
+
+
 def test_idle_module_wakes_nobody():
     with deeds(channel=True) as w:
         assert w.text("/later") == "late"

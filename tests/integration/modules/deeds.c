@@ -109,6 +109,23 @@ static void do_later(muster_http_request *r) {
                 abort();
 }
 
+static int on_prepare(sd_event_source *s, void *request) {
+        sd_event_source_set_enabled(s, SD_EVENT_OFF);
+        return muster_http_respond_text(request, 200, "text/plain", "prepared");
+}
+
+/* Answers when the loop is about to wait, for which there is no event. */
+static void do_prepare(muster_http_request *r) {
+        sd_event_source *s;
+
+        if (sd_event_add_time_relative(muster_http_event(), &s, CLOCK_MONOTONIC, UINT64_C(3600000000), 0,
+                            NULL, r) < 0 ||
+                        sd_event_source_set_prepare(s, on_prepare) < 0 ||
+                        sd_event_source_set_floating(s, 1) < 0)
+                abort();
+        sd_event_source_unref(s);
+}
+
 static void work(void *userdata) {
         sem_wait(&gate);
 }
@@ -449,6 +466,7 @@ static const struct {
         { "/park", do_park },
         { "/release", do_release },
         { "/later", do_later },
+        { "/prepare", do_prepare },
         { "/offload", do_offload },
         { "/open", do_open },
         { "/echo", do_echo },
