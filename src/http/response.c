@@ -183,13 +183,35 @@ int response_add_field(Response *r, const char *name, const char *value) {
         return 0;
 }
 
+/* Takes the fields of that name out. */
+static void response_drop_field(Response *r, const char *name) {
+        size_t n = strlen(name);
+        char *p = r->fields, *end = p + r->fields_size;
+
+        while (p < end) {
+                char *next = (char *) memchr(p, '\n', (size_t) (end - p)) + 1;
+
+                if (strncasecmp(p, name, n) != 0 || p[n] != ':') {
+                        p = next;
+                        continue;
+                }
+                memmove(p, next, (size_t) (end - next));
+                end -= next - p;
+        }
+        r->fields_size = (uint32_t) (end - r->fields);
+}
+
+int response_set_type(Response *r, const char *type) {
+        response_drop_field(r, "Content-Type");
+        return response_add_field(r, "Content-Type", type);
+}
+
 void response_set_error(Response *r, unsigned status) {
-        static const char type[] = "Content-Type: text/html; charset=utf-8\r\n";
         const char *phrase = response_phrase(status);
 
         response_drop_body(r);
         r->status = status;
-        (void) response_add_raw(r, type, sizeof(type) - 1); /* no room: the page will do without */
+        (void) response_set_type(r, "text/html; charset=utf-8"); /* no room: the page will do without */
         r->body = RESPONSE_BODY_MEMORY;
         r->memory = r->page;
         r->size = (uint64_t) snprintf(r->page, sizeof(r->page),

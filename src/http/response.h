@@ -83,6 +83,10 @@ void response_clear_fields(Response *r);
  * RESPONSE_FIELDS_MAX. */
 int response_add_field(Response *r, const char *name, const char *value);
 
+/* Sets the Content-Type, of which there is one (RFC 9110, section 8.3), in place of what was added before.
+ * As response_add_field(). */
+int response_set_type(Response *r, const char *type);
+
 /* Appends fields in their wire form, which are trusted. */
 int response_add_raw(Response *r, const char *fields, size_t n);
 

@@ -78,7 +78,7 @@ int muster_http_respond_text(
                 return -EINVAL;
         r = muster_http_set_status(request, status);
         if (r >= 0)
-                r = response_add_field(&c->x->response, "Content-Type", type);
+                r = response_set_type(&c->x->response, type);
         return r < 0 ? r : respond(c, text, strlen(text));
 }
 

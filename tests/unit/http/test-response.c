@@ -52,11 +52,15 @@ static void test_error(void **state) {
 
         response_init(&r);
         assert_int_equal(response_add_field(&r, "Allow", "GET"), 0);
+        assert_int_equal(response_add_field(&r, "content-type", "text/plain"), 0);
+        assert_int_equal(response_add_field(&r, "Content-Type-Options", "stays"), 0);
         response_set_error(&r, 405);
         assert_int_equal(r.size, strlen(r.memory));
         assert_non_null(strstr(r.memory, "405 Method Not Allowed"));
         assert_non_null(strstr(
                         write_head(&r, (ResponseFraming){ .has_length = true }), "\r\nAllow: GET\r\n"));
+        assert_null(strstr(buf, "text/plain")); /* there is one type, and it is the page's */
+        assert_non_null(strstr(buf, "\r\nContent-Type-Options: stays\r\nContent-Type: text/html"));
         response_done(&r);
 }
 
