@@ -59,7 +59,7 @@ static const struct {
         { 417, "expectation-failed", "No expectation but 100-continue is met." },
         { 431, "too-large", "The head of the request is too long, expected at most 16384 bytes." },
         { 500, "failed", "muster-admin failed." },
-        { 501, "not-implemented", "This is not implemented." },
+        { 501, "not-implemented", "The method is unknown." },
         { 503, "unavailable", "The master is ending, or gone." },
         { 505, "version", "This version of HTTP is not spoken here, expected HTTP/1.1." },
 };
