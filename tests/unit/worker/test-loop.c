@@ -201,20 +201,25 @@ static void assert_ends_well(Fixture *f) {
         assert_int_equal(WEXITSTATUS(status), EXIT_SUCCESS);
 }
 
+/* Clients come, and then the order to end, before the loop has heard of either. */
+static void start_and_end(Fixture *f, size_t n_clients) {
+        start(f);
+        wait_state(f, BOARD_READY);
+        assert_int_equal(kill(f->pid, SIGSTOP), 0);
+        assert_int_equal(waitpid(f->pid, NULL, WUNTRACED), f->pid);
+        for (size_t i = 0; i < n_clients; i++)
+                connect_client(f, i);
+        assert_int_equal(kill(f->pid, SIGTERM), 0);
+        assert_int_equal(kill(f->pid, SIGCONT), 0);
+}
+
 /* A connection that comes just before the drain has its time from when it was accepted. The first client
  * makes the loop look at its deadlines before the second one asks. */
 static void test_still_before_accept(void **state) {
         Fixture *f = *state;
 
         stands_still_before_accept = true;
-        start(f);
-        wait_state(f, BOARD_READY);
-        assert_int_equal(kill(f->pid, SIGSTOP), 0);
-        assert_int_equal(waitpid(f->pid, NULL, WUNTRACED), f->pid);
-        connect_client(f, 0);
-        connect_client(f, 1);
-        assert_int_equal(kill(f->pid, SIGTERM), 0);
-        assert_int_equal(kill(f->pid, SIGCONT), 0);
+        start_and_end(f, 2);
         wait_turn();
         assert_served(f, 0);
         wait_turn();
@@ -246,13 +251,7 @@ static void test_lack_at_the_end(void **state) {
         Fixture *f = *state;
 
         lacks_descriptors = true;
-        start(f);
-        wait_state(f, BOARD_READY);
-        assert_int_equal(kill(f->pid, SIGSTOP), 0);
-        assert_int_equal(waitpid(f->pid, NULL, WUNTRACED), f->pid);
-        connect_client(f, 0);
-        assert_int_equal(kill(f->pid, SIGTERM), 0);
-        assert_int_equal(kill(f->pid, SIGCONT), 0);
+        start_and_end(f, 1);
         assert_ends_well(f);
 }
 
