@@ -46,7 +46,6 @@ static struct {
         BoardCell *cell;
         const char *path;
         char name[64];
-        char misuse[128];
         uintptr_t begin, end;  /* of the module's memory */
         bool journal;          /* stderr is a stream of it, and takes a priority at the head of a line */
         _Atomic pid_t speaker; /* the thread that died first; 0: none has */
@@ -54,6 +53,9 @@ static struct {
 
 static _Thread_local CrashScope *current
                 __attribute__((tls_model("initial-exec"))); /* of this program alone */
+
+/* Of the thread that dies of it: two may at once. */
+static _Thread_local char misuse[128] __attribute__((tls_model("initial-exec")));
 
 /* Text that is being put together, cut to what fits. */
 typedef struct Text {
@@ -146,8 +148,8 @@ static void describe(Text *t, int signo, const siginfo_t *si, const void *contex
         text_add(t, " (");
         text_add(t, crash.path);
         text_add(t, "): ");
-        if (*crash.misuse)
-                text_add(t, crash.misuse);
+        if (*misuse)
+                text_add(t, misuse);
         else
                 text_add_signal(t, signo, si, context);
         if (!scope)
@@ -268,6 +270,6 @@ void crash_leave(CrashScope *scope) {
 }
 
 void crash_misuse(const char *function, const char *what) {
-        snprintf(crash.misuse, sizeof(crash.misuse), "%s() %s", function, what);
+        snprintf(misuse, sizeof(misuse), "%s() %s", function, what);
         abort();
 }

@@ -182,8 +182,10 @@ static void loop_close_all(Loop *l) {
         Server *s = &l->server;
 
         for (Connection *c = NULL;
-                        (c = server_next_connection(s, c ? (unsigned) (c - s->connections) + 1 : 0));)
+                        (c = server_next_connection(s, c ? (unsigned) (c - s->connections) + 1 : 0));) {
+                loop_let_go(l, c);
                 connection_done(c);
+        }
 }
 
 void loop_set_log(Loop *l, LogWriter *log) {

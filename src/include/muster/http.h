@@ -220,7 +220,8 @@ int muster_http_add_header(muster_http_request *request, const char *name, const
 /** Answers with these bytes, which are copied. -EALREADY: the answer has begun. */
 int muster_http_respond(muster_http_request *request, const void *data, size_t size);
 
-/** Answers with a status, a media type (such as "application/json") and text. */
+/** Answers with a status, a media type (such as "application/json"; instead of a Content-Type that was
+ * added) and text. */
 int muster_http_respond_text(
                 muster_http_request *request, unsigned status, const char *type, const char *text);
 
