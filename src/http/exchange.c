@@ -339,7 +339,7 @@ ssize_t exchange_write(Exchange *x, const void *data, size_t n) {
                 return (ssize_t) n;
 
         while (done < n) {
-                size_t k = MIN(n - done, make_room(x));
+                size_t room = make_room(x), k = MIN(n - done, room);
                 if (k == 0)
                         break;
                 put_piece(x, p + done, k);
