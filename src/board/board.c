@@ -19,7 +19,7 @@
 #include "basic/parse.h"
 #include "basic/text.h"
 
-#define BOARD_SIZE (BOARD_CELLS * sizeof(BoardCell) + BOARD_SEATS * sizeof(BoardSeat))
+#define BOARD_SIZE (BOARD_CELLS * sizeof(BoardCell) + BOARD_SEATS * sizeof(BoardSeat) + sizeof(BoardClaims))
 
 static int board_map(Board *b) {
         void *p = mmap(NULL, BOARD_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, b->fd, 0);
@@ -27,6 +27,7 @@ static int board_map(Board *b) {
                 return -errno;
         b->cells = p;
         b->seats = (BoardSeat *) (b->cells + BOARD_CELLS);
+        b->claims = (BoardClaims *) (b->seats + BOARD_SEATS);
         return 0;
 }
 
@@ -112,12 +113,16 @@ void board_cell_reset(BoardCell *c) {
         memset(c, 0, sizeof(*c));
 }
 
-void board_cell_set_state(const Board *b, BoardCell *c, BoardState state) {
+void board_ring(const Board *b) {
         static const uint64_t one = 1;
 
-        atomic_store_explicit(&c->state, state, memory_order_release);
         /* EAGAIN: the counter is full, so the bell is ringing already. */
         (void) !write(b->bell_fd, &one, sizeof(one));
+}
+
+void board_cell_set_state(const Board *b, BoardCell *c, BoardState state) {
+        atomic_store_explicit(&c->state, state, memory_order_release);
+        board_ring(b);
 }
 
 static bool leave_starting(BoardCell *c, BoardState state) {
@@ -152,10 +157,59 @@ void board_cell_set_reason(BoardCell *c, const char *reason) {
         c->reason[n] = '\0';
 }
 
-void board_cell_get_reason(const BoardCell *c, char ret[static BOARD_REASON_SIZE]) {
-        memcpy(ret, c->reason, BOARD_REASON_SIZE);
+static void copy_reason(char ret[static BOARD_REASON_SIZE], const char *reason) {
+        memcpy(ret, reason, BOARD_REASON_SIZE);
         ret[BOARD_REASON_SIZE - 1] = '\0';
         text_make_printable(ret);
+}
+
+void board_cell_get_reason(const BoardCell *c, char ret[static BOARD_REASON_SIZE]) {
+        copy_reason(ret, c->reason);
+}
+
+void board_cell_set_worker(BoardCell *c, pid_t pid) {
+        atomic_store_explicit(&c->worker_pid, pid, memory_order_relaxed);
+}
+
+void board_cell_set_twin(BoardCell *c, pid_t pid) {
+        atomic_store_explicit(&c->twin_pid, pid, memory_order_relaxed);
+}
+
+void board_cell_add_takeover(BoardCell *c) {
+        atomic_fetch_add_explicit(&c->takeovers, 1, memory_order_relaxed);
+}
+
+void board_cell_add_death(BoardCell *c, pid_t pid, int status) {
+        uint32_t n = atomic_load_explicit(&c->n_deaths, memory_order_relaxed);
+        BoardDeath *d = c->deaths + n % BOARD_DEATHS;
+
+        d->pid = pid;
+        d->status = status;
+        memcpy(d->reason, c->reason, sizeof(d->reason));
+        c->reason[0] = '\0';
+        atomic_store_explicit(&c->n_deaths, n + 1, memory_order_release);
+}
+
+/* Whether what is copied of a death while the counter stands at @n was not written meanwhile: the place of
+ * death @n, which may be in the making, is that of @n - BOARD_DEATHS. Unsigned, so that it may wrap. */
+static bool death_is_whole(uint32_t n, uint32_t number) {
+        return n - number - 1 < BOARD_DEATHS - 1;
+}
+
+bool board_cell_get_death(const BoardCell *c, uint32_t number, BoardDeath *ret) {
+        const BoardDeath *d = c->deaths + number % BOARD_DEATHS;
+        BoardDeath got;
+
+        if (!death_is_whole(atomic_load_explicit(&c->n_deaths, memory_order_acquire), number))
+                return false;
+        got.pid = d->pid;
+        got.status = d->status;
+        copy_reason(got.reason, d->reason);
+        atomic_thread_fence(memory_order_acquire);
+        if (!death_is_whole(atomic_load_explicit(&c->n_deaths, memory_order_relaxed), number))
+                return false;
+        *ret = got;
+        return true;
 }
 
 void board_clear_seat(const Board *b, const BoardCell *cell) {

@@ -155,13 +155,19 @@ static void test_reset(void **state) {
 /* Cells do not share a cache line: one worker's counting does not slow another's. Where things are is what
  * the tests' own readers and writers of the board go by (worker_harness.py, fake_worker.py). */
 static void test_layout(void **state) {
-        assert_int_equal(sizeof(BoardCell), 256);
+        assert_int_equal(sizeof(BoardCell), 1024);
         assert_int_equal(offsetof(BoardCell, state), 0);
         assert_int_equal(offsetof(BoardCell, connections), 4);
         assert_int_equal(offsetof(BoardCell, accepted), 8);
         assert_int_equal(offsetof(BoardCell, requests), 16);
         assert_int_equal(offsetof(BoardCell, beats), 24);
         assert_int_equal(offsetof(BoardCell, reason), 32);
+        assert_int_equal(offsetof(BoardCell, worker_pid), 216);
+        assert_int_equal(offsetof(BoardCell, twin_pid), 220);
+        assert_int_equal(offsetof(BoardCell, takeovers), 224);
+        assert_int_equal(offsetof(BoardCell, n_deaths), 228);
+        assert_int_equal(offsetof(BoardCell, deaths), 232);
+        assert_int_equal(sizeof(BoardDeath), 192);
         assert_int_equal(BOARD_DRAINING, 2);
         assert_int_equal(BOARD_LEAVING, 3);
 }
@@ -235,6 +241,72 @@ static void test_reason_is_printable(void **state) {
         }
 }
 
+/* A death takes the words of who died along, so that the next one's are its own; the reader gets each one
+ * once it is there, and is told of those that it was too late for. */
+static void test_deaths(void **state) {
+        static BoardCell c;
+        BoardDeath d = { .pid = -1 };
+
+        assert_false(board_cell_get_death(&c, 0, &d));
+        board_cell_set_reason(&c, "out of \033 ideas");
+        board_cell_add_death(&c, 100, 9);
+        assert_true(board_cell_get_death(&c, 0, &d));
+        assert_int_equal(d.pid, 100);
+        assert_int_equal(d.status, 9);
+        assert_string_equal(d.reason, "out of ? ideas");
+        assert_false(board_cell_get_death(&c, 1, &d));
+
+        for (int i = 1; i < 10; i++)
+                board_cell_add_death(&c, 100 + i, i << 8);
+        assert_int_equal(c.n_deaths, 10);
+        for (uint32_t i = 0; i < 12; i++) {
+                bool there = i >= 10 - (BOARD_DEATHS - 1) && i < 10;
+
+                d = (BoardDeath){ .pid = -1 };
+                assert_int_equal(board_cell_get_death(&c, i, &d), there);
+                assert_int_equal(d.pid, there ? 100 + (int) i : -1);
+                assert_string_equal(d.reason, "");
+        }
+}
+
+/* The counter wraps around, and a mad worker may set it to anything. */
+static void test_deaths_wrap(void **state) {
+        static BoardCell c = { .n_deaths = UINT32_MAX };
+        BoardDeath d;
+
+        assert_false(board_cell_get_death(&c, 0, &d));
+        board_cell_add_death(&c, 7, 0);
+        board_cell_add_death(&c, 8, 0);
+        assert_int_equal(c.n_deaths, 1);
+        assert_true(board_cell_get_death(&c, UINT32_MAX, &d));
+        assert_int_equal(d.pid, 7);
+        assert_true(board_cell_get_death(&c, 0, &d));
+        assert_int_equal(d.pid, 8);
+        assert_false(board_cell_get_death(&c, 1, &d));
+
+        /* last words without an end */
+        memset(c.deaths, 'y', sizeof(c.deaths));
+        assert_true(board_cell_get_death(&c, 0, &d));
+        assert_int_equal(strlen(d.reason), BOARD_REASON_SIZE - 1);
+}
+
+/* Who serves, who stands by, and how often one took over; a ring says that there is something to look at. */
+static void test_keeper_side(void **state) {
+        _cleanup_(board_done) Board b;
+
+        assert_int_equal(board_init(&b), 0);
+        board_cell_set_worker(b.cells + 2, 1000);
+        board_cell_set_twin(b.cells + 2, 1001);
+        board_cell_add_takeover(b.cells + 2);
+        board_cell_add_takeover(b.cells + 2);
+        assert_int_equal(b.cells[2].worker_pid, 1000);
+        assert_int_equal(b.cells[2].twin_pid, 1001);
+        assert_int_equal(b.cells[2].takeovers, 2);
+        assert_false(bell_is_ringing(&b));
+        board_ring(&b);
+        assert_true(bell_is_ringing(&b));
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_sealed),
@@ -246,6 +318,9 @@ int main(void) {
                 cmocka_unit_test(test_layout),
                 cmocka_unit_test(test_beats),
                 cmocka_unit_test(test_reason_is_cut),
+                cmocka_unit_test(test_deaths),
+                cmocka_unit_test(test_deaths_wrap),
+                cmocka_unit_test(test_keeper_side),
                 cmocka_unit_test(test_reason_is_printable),
         };
 
