@@ -22,7 +22,9 @@
 #include "basic/clock.h"
 #include "basic/fd.h"
 #include "basic/macro.h"
+#include "http/commit.h"
 #include "http/connection-internal.h"
+#include "http/outgoing.h"
 #include "http/request-body.h"
 #include "http/sender.h"
 
@@ -90,7 +92,7 @@ void connection_set_state(Connection *c, ConnectionState to) {
                 return;
         c->answered = false;
         assert(connection_edges[c->record->state] & (1 << to));
-        c->record->state = (uint8_t) to;
+        atomic_store_explicit(&c->record->state, (uint8_t) to, memory_order_release);
         connection_arm(c);
 }
 
@@ -114,27 +116,41 @@ static void connection_note_peer(Connection *c) {
                 proxy_address_from_sockaddr(&peer, &c->record->client);
 }
 
+void connection_init(Connection *c, Server *server, int fd) {
+        *c = (Connection){
+                .server = server,
+                .record = server->table.records + fd,
+                .fd = fd,
+                .input = BUFFER_NONE,
+                .spool_fd = -EBADF,
+                .replay = BUFFER_NONE,
+                .file_fd = -EBADF,
+        };
+        list_init(&c->timeout.node);
+        list_init(&c->runnable);
+        server->n_opened = MAX(server->n_opened, (unsigned) fd + 1);
+}
+
 int connection_open(Server *server, int fd, Connection **ret) {
         Connection *c;
 
         if ((unsigned) fd >= server->table.n_records)
                 return -EMFILE;
         c = server->connections + fd;
-        *c = (Connection){ .server = server, .record = server->table.records + fd, .fd = fd };
+        connection_init(c, server, fd);
         assert(c->record->state == CONNECTION_FREE);
-        list_init(&c->timeout.node);
-        list_init(&c->runnable);
         *c->record = (Record){
+                .busy = 1,
+                .id = table_next_id(&server->table),
                 .proxy = server->settings.proxy_protocol,
                 .input = BUFFER_NONE,
-                .output = BUFFER_NONE,
-                .parts = BUFFER_NONE,
-                .file_fd = -EBADF,
+                .stream_state = BUFFER_NONE,
+                .out = OUTGOING_NONE,
         };
+        connection_commit(c);
         if (server->log)
                 connection_note_peer(c);
         connection_set_state(c, c->record->proxy ? CONNECTION_READING : CONNECTION_IDLE);
-        server->n_opened = MAX(server->n_opened, (unsigned) fd + 1);
         server_count_connection(server);
         *ret = c;
         return 0;
@@ -144,6 +160,7 @@ int connection_open(Server *server, int fd, Connection **ret) {
 void connection_done(Connection *c) {
         Server *s = c->server;
 
+        connection_begin_close(c);
         s->current = c;
         if (c->exchange)
                 exchange_lose(c->exchange);
@@ -151,10 +168,14 @@ void connection_done(Connection *c) {
 
         list_remove(&c->timeout.node);
         list_remove(&c->runnable);
-        c->record->input = table_give_buffer(&s->table, c->record->input);
+        c->input = table_give_buffer(&s->table, c->input);
+        c->replay = table_give_buffer(&s->table, c->replay);
+        c->record->stream_state = table_give_buffer(&s->table, c->record->stream_state);
         sender_release(c);
-        c->record->state = CONNECTION_FREE;
         c->fd = safe_close(c->fd);
+        c->file_fd = safe_close(c->file_fd);
+        c->spool_fd = safe_close(c->spool_fd);
+        atomic_store_explicit(&c->record->state, CONNECTION_FREE, memory_order_release);
         server_uncount_connection(s);
 }
 
@@ -172,19 +193,34 @@ static void connection_consume_to(Connection *c, uint32_t offset) {
         Record *r = c->record;
 
         r->input_start = offset;
-        if (r->input_start == r->input_end)
+        if (r->input_start == r->input_end) {
                 r->input_start = r->input_end = 0;
+                c->moved = true;
+        }
         r->scan = (ParserScan){ 0 };
+}
+
+/* The commit that holds says where the beginning of the body is. */
+void connection_forget_gap(Connection *c) {
+        if (!c->gap)
+                return;
+        c->gap = c->blind = false;
+        connection_commit(c);
+        c->spool_fd = safe_close(c->spool_fd);
+        c->replay = table_give_buffer(&c->server->table, c->replay);
+        c->replay_at = c->replay_end = c->spooled = 0;
 }
 
 void connection_release_head(Connection *c) {
         Record *r = c->record;
 
+        c->continued = false;
         if (r->head_size == 0)
                 return; /* it was no request */
         r->head_size = 0;
         connection_consume_to(c, r->body_at);
         r->body_at = r->input_start;
+        connection_forget_gap(c);
 }
 
 static void connection_open_exchange(Connection *c, Exchange *x, uint64_t number, uint64_t began) {
@@ -212,7 +248,7 @@ static Step connection_answer_status(Connection *c, Exchange *x, unsigned status
         x->request.method = _HTTP_METHOD_INVALID;
         connection_open_next_exchange(c, x);
         r->linger = true;
-        r->body = RECORD_BODY_NONE;
+        r->body.kind = RECORD_BODY_NONE;
         r->head_size = 0;
         c->answered = true;
         exchange_respond_status(x, status);
@@ -221,29 +257,101 @@ static Step connection_answer_status(Connection *c, Exchange *x, unsigned status
 
 /* While the head is being answered nothing in the buffer may move. There must be room for the body behind
  * it. */
-static void connection_align_input(Connection *c) {
+static int connection_align_input(Connection *c) {
+        Table *t = &c->server->table;
         Record *r = c->record;
-        char *input = connection_input(c);
+        uint32_t from = c->input, to, n = (uint32_t) connection_input_size(c);
 
         if (r->input_start == 0)
-                return;
-        memmove(input, input + r->input_start, connection_input_size(c));
-        r->input_end -= r->input_start;
+                return 0;
+        to = table_take_buffer(t);
+        if (to == BUFFER_NONE)
+                return -ENOMEM;
+        memcpy(table_buffer(t, to), connection_input(c) + r->input_start, n);
+        c->input = to;
         r->input_start = 0;
+        r->input_end = n;
+        connection_commit(c);
+        (void) table_give_buffer(t, from);
+        return 0;
+}
+
+/* What a request comes to that was given to a handler before, by a process that has died. */
+static unsigned connection_judge(const Connection *c, const Exchange *x, uint64_t mark) {
+        const Record *r = c->record;
+
+        if (r->suspect == mark && r->blame >= RECORD_BLAME_MAX)
+                return 500;
+        if (c->blind)
+                return 503;
+        if (http_method_is_safe(x->request.method) || r->keyed == mark || commit_holding(r)->stream_resumes)
+                return 0;
+        return 503;
+}
+
+/* Of an answer that has begun only the end can tell that there is no more of it. */
+static Step connection_refuse(Connection *c, Exchange *x, unsigned status) {
+        c->record->linger = true;
+        if (c->server->on_refused)
+                c->server->on_refused(c->server->refused_userdata, x, status);
+        if (c->resumes) {
+                c->record->broken = true;
+                exchange_abort(x);
+                return STEP_CLOSE;
+        }
+        if (status == 503)
+                response_set_error_text(&x->response, status, "Outcome unknown");
+        else
+                response_set_error(&x->response, status);
+        exchange_respond(x);
+        return c->record->broken ? STEP_CLOSE : STEP_FLUSH;
+}
+
+/* Of a request that is run again, what of its body is not in the input. */
+static void connection_replay_body(Connection *c, uint64_t mark) {
+        Record *r = c->record;
+        uint64_t tail = connection_offset(c, r->body_at);
+
+        if (!c->gap)
+                return;
+        c->replay_at = 0;
+        c->replay_end = c->spooled = tail - (mark - 1) - r->head_size;
+}
+
+static bool request_has_body(const HttpRequest *request) {
+        return request->chunked || request->content_length > 0;
 }
 
 static Step connection_handle(Connection *c, Exchange *x) {
         const HttpRequest *request = &x->request;
         Record *r = c->record;
+        uint64_t mark = c->gap ? r->handling : connection_offset(c, r->input_start) + 1;
+        unsigned status = 0;
 
+        if (request_has_body(request) && !c->gap && connection_align_input(c) < 0) {
+                server_give_exchange(c->server, x);
+                return STEP_CLOSE;
+        }
         request_body_begin(r, request);
-        if (r->body != RECORD_BODY_NONE)
-                connection_align_input(c);
+        if (c->continued)
+                r->continue_due = false;
+        if (mark <= r->handling)
+                status = connection_judge(c, x, mark);
         r->head_size = request->head_size;
         r->body_at = r->input_start + request->head_size;
+        connection_replay_body(c, mark);
 
         c->answered = true;
         connection_open_next_exchange(c, x);
+        x->id_connection = r->id;
+        x->id_offset = mark - 1;
+        if (status != 0)
+                return connection_refuse(c, x, status);
+        if (c->server->handler.reruns)
+                r->keyed = MAX(r->keyed, mark);
+        atomic_signal_fence(memory_order_release); /* whoever finds the second finds the first */
+        r->at_work = mark;
+        r->handling = MAX(r->handling, mark);
         c->server->handler.request(c->server->handler.userdata, x);
         return STEP_ON;
 }
@@ -255,7 +363,7 @@ static Step connection_read_request(Connection *c) {
         int k;
 
         if (turn_is_over(s) || sender_prepare(c, ANSWER_ROOM) < 0)
-                return r->output == BUFFER_NONE ? STEP_CLOSE : STEP_FLUSH;
+                return r->out.buffer == BUFFER_NONE ? STEP_CLOSE : STEP_FLUSH;
         x = server_take_exchange(s);
         if (!x)
                 return STEP_CLOSE;
@@ -320,13 +428,15 @@ static Step connection_step(Connection *c) {
 
         if (r->broken)
                 return STEP_CLOSE;
+        if (c->file_fd >= 0)
+                return STEP_FLUSH; /* the answer of a process that has died comes first */
         if (c->exchange)
                 return request_body_deliver(c, c->exchange)  ? STEP_ON
                        : request_body_is_wanted(c->exchange) ? STEP_INPUT
                                                              : STEP_WAIT;
         if (r->closing)
                 return STEP_FLUSH;
-        if (r->body != RECORD_BODY_NONE)
+        if (r->body.kind != RECORD_BODY_NONE)
                 return connection_skip_body(c);
         if (connection_input_size(c) == 0)
                 return STEP_INPUT;
@@ -389,14 +499,14 @@ static bool connection_has_unread(const Connection *c) {
 static ConnectionWant connection_finish(Connection *c) {
         Record *r = c->record;
 
-        bool linger = r->linger || r->body != RECORD_BODY_NONE || connection_has_unread(c);
+        bool linger = r->linger || r->body.kind != RECORD_BODY_NONE || connection_has_unread(c);
 
         if (!linger || shutdown(c->fd, SHUT_WR) < 0)
                 return CONNECTION_WANT_CLOSE;
-        r->input = table_give_buffer(&c->server->table, r->input);
+        connection_set_state(c, CONNECTION_LINGERING);
+        c->input = table_give_buffer(&c->server->table, c->input);
         r->input_start = r->input_end = 0;
         sender_release(c);
-        connection_set_state(c, CONNECTION_LINGERING);
         return connection_drain_input(c);
 }
 
@@ -405,6 +515,8 @@ static ConnectionWant connection_finish(Connection *c) {
 static void connection_reset_on_close(Connection *c) {
         const struct linger linger = { .l_onoff = 1 };
 
+        c->record->broken = true;
+        connection_begin_close(c); /* whoever takes over does not go on with what is to end so */
         (void) setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &linger,
                         sizeof(linger)); /* AF_UNIX has nothing to throw away */
 }
@@ -429,6 +541,11 @@ static ConnectionWant connection_blocked(Connection *c) {
 static bool connection_sent(Connection *c) {
         Exchange *x = c->exchange;
 
+        if (c->file_fd >= 0) {
+                c->record->out.file_fd = -EBADF;
+                c->file_fd = safe_close(c->file_fd);
+                return true;
+        }
         if (!x)
                 return false;
         if (x->phase == EXCHANGE_SENDING) {
@@ -475,25 +592,39 @@ static bool connection_work(Connection *c, Step *ret_step, ConnectionWant *ret_w
         }
 }
 
+static ssize_t connection_recv(Connection *c, size_t room) {
+        Record *r = c->record;
+
+        atomic_store_explicit(&r->in_call, 1, memory_order_release);
+        ssize_t n = recv(c->fd, connection_input(c) + r->input_end, room, 0);
+        if (n > 0)
+                r->received += (uint64_t) n;
+        atomic_store_explicit(&r->in_call, 0, memory_order_release);
+        return n;
+}
+
 /* 1: it was as much as there is room for; 0: that is all for now. -ECONNRESET also for the regular end. */
 static int connection_receive(Connection *c) {
         Table *t = &c->server->table;
         Record *r = c->record;
 
-        if (r->input == BUFFER_NONE) {
-                r->input = table_take_buffer(t);
-                if (r->input == BUFFER_NONE)
+        if (c->input == BUFFER_NONE) {
+                c->input = table_take_buffer(t);
+                if (c->input == BUFFER_NONE)
                         return -ENOMEM;
                 r->input_start = r->input_end = r->body_at = 0;
         }
-        if (c->exchange || r->body != RECORD_BODY_NONE)
+        if (c->exchange || r->body.kind != RECORD_BODY_NONE)
                 request_body_make_room(c);
-        else
-                connection_align_input(c);
+        else if (connection_align_input(c) < 0)
+                return -ENOMEM;
+        if (c->moved)
+                connection_commit(c);
+        r->input = c->input; /* where a commit without one means */
 
         size_t room = t->buffer_size - r->input_end;
         assert(room > 0); /* a head that fills the buffer has been refused */
-        ssize_t n = recv(c->fd, connection_input(c) + r->input_end, room, 0);
+        ssize_t n = connection_recv(c, room);
         if (n < 0)
                 return errno == EAGAIN ? 0 : -errno;
         if (n == 0)
@@ -509,18 +640,22 @@ static int connection_receive(Connection *c) {
 static ConnectionWant connection_rest(Connection *c) {
         Record *r = c->record;
 
-        sender_release(c);
+        if (sender_is_idle(c)) /* a stream may keep something back */
+                sender_release(c);
         if (c->exchange && !request_body_is_wanted(c->exchange)) {
                 connection_set_state(c, CONNECTION_HANDLING);
                 return r->half_closed ? CONNECTION_WANT_NOTHING : CONNECTION_WANT_HANGUP;
         }
-        if (c->exchange || r->body != RECORD_BODY_NONE) {
+        if (c->exchange || r->body.kind != RECORD_BODY_NONE) {
                 connection_set_state(c, CONNECTION_BODY);
                 return CONNECTION_WANT_READ;
         }
-        if (connection_input_size(c) == 0)
-                r->input = table_give_buffer(&c->server->table, r->input);
-        connection_set_state(c, r->input != BUFFER_NONE || r->proxy ? CONNECTION_READING : CONNECTION_IDLE);
+        if (connection_input_size(c) == 0 && c->input != BUFFER_NONE) {
+                if (c->moved)
+                        connection_commit(c);
+                c->input = table_give_buffer(&c->server->table, c->input);
+        }
+        connection_set_state(c, c->input != BUFFER_NONE || r->proxy ? CONNECTION_READING : CONNECTION_IDLE);
         return CONNECTION_WANT_READ;
 }
 
@@ -664,7 +799,7 @@ static ConnectionWant connection_expire(Connection *c) {
                 connection_arm(c);
                 return connection_turn(c);
         }
-        switch (c->record->state) {
+        switch (atomic_load_explicit(&c->record->state, memory_order_relaxed)) {
         case CONNECTION_IDLE:
         case CONNECTION_READING:
                 return connection_expired_receiving(c);

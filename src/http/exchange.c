@@ -4,11 +4,13 @@
 #include "http/exchange.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
 #include "basic/macro.h"
+#include "http/commit.h"
 #include "http/connection-internal.h"
 #include "http/sender.h"
 
@@ -56,6 +58,17 @@ ssize_t exchange_peer(const Exchange *x, struct sockaddr_storage *ret) {
         return (ssize_t) n;
 }
 
+/* The commit that holds says where the state of a stream is. */
+static void connection_forget_state(Connection *c) {
+        Record *r = c->record;
+
+        if (r->stream_state == BUFFER_NONE)
+                return;
+        c->resumes = false;
+        connection_commit(c);
+        r->stream_state = table_give_buffer(&c->server->table, r->stream_state);
+}
+
 void exchange_finish(Exchange *x) {
         Connection *c = x->connection;
         Server *s = x->server;
@@ -65,6 +78,7 @@ void exchange_finish(Exchange *x) {
         if (c) {
                 c->exchange = NULL;
                 connection_release_head(c);
+                connection_forget_state(c);
         }
         response_done(&x->response);
         free(x->kept_head);
@@ -105,7 +119,7 @@ void exchange_lose(Exchange *x) {
 
         x->aborted = true;
         if (x->phase == EXCHANGE_SENDING) {
-                x->sent -= MIN(x->sent, c->record->file_left);
+                x->sent -= MIN(x->sent, c->record->out.file_left);
                 exchange_finish(x);
                 return;
         }
@@ -123,9 +137,14 @@ void exchange_lose(Exchange *x) {
 /* Whether the connection can go on behind this request: what is left of its body must be skipped, and a
  * client that waits for the word to send it may or may not send it after this answer (RFC 9110,
  * section 10.1.1). */
-static bool can_skip_body(const Record *r) {
-        return r->body == RECORD_BODY_NONE ||
-               (!r->continue_due && (r->body == RECORD_BODY_CHUNKED || r->body_left <= CONNECTION_SKIP_MAX));
+static bool can_skip_body(const Connection *c) {
+        const Record *r = c->record;
+
+        if (c->replay_at < c->replay_end)
+                return false;
+        return r->body.kind == RECORD_BODY_NONE ||
+               (!r->continue_due &&
+                               (r->body.kind == RECORD_BODY_CHUNKED || r->body.left <= CONNECTION_SKIP_MAX));
 }
 
 /* Decides how the answer ends, and whether the connection does. */
@@ -143,7 +162,7 @@ static ResponseFraming exchange_frame(Exchange *x) {
         f.chunked = x->chunked = has_body && !f.has_length && !f.old_client;
         x->headless = has_body && !f.has_length && f.old_client;
         f.keep_alive = x->request.keep_alive && !x->server->draining && !record->linger &&
-                       can_skip_body(record);
+                       can_skip_body(x->connection);
         if (x->request.keep_alive && !f.keep_alive)
                 record->linger = true;
         if (x->headless)
@@ -155,11 +174,12 @@ static ResponseFraming exchange_frame(Exchange *x) {
 static void exchange_put_head(Exchange *x, const ResponseFraming *f) {
         Connection *c = x->connection;
         Record *r = c->record;
-        char *output = table_buffer(&c->server->table, r->output);
+        char *output = table_buffer(&c->server->table, r->out.buffer);
 
         c->server->turn_answers -= c->server->turn_answers > 0;
-        r->output_end += (uint32_t) response_write_head(&x->response, f, output + r->output_end);
+        r->out.end += (uint32_t) response_write_head(&x->response, f, output + r->out.end);
         r->continue_due = false;
+        c->unsaid = true;
 }
 
 static unsigned status_from_errno(int r) {
@@ -180,7 +200,7 @@ static void exchange_put_error(Exchange *x, int error, uint32_t output_end) {
         Record *record = x->connection->record;
         ResponseFraming f;
 
-        record->output_end = output_end;
+        record->out.end = output_end;
         record->linger = true;
         response_clear_fields(&x->response);
         response_set_error(&x->response, status_from_errno(error));
@@ -201,6 +221,8 @@ static int exchange_queue(Exchange *x) {
         ResponseFraming f;
         int k;
 
+        if (c->resumes)
+                return -EPROTO; /* another process has begun another answer */
         if (r->body == RESPONSE_BODY_MEMORY && r->size < c->server->table.buffer_size - room)
                 room += r->size;
         k = sender_prepare(c, room);
@@ -209,7 +231,7 @@ static int exchange_queue(Exchange *x) {
         if (k < 0)
                 return k;
 
-        uint32_t before = c->record->output_end;
+        uint32_t before = c->record->out.end;
         f = exchange_frame(x);
         exchange_put_head(x, &f);
         if (!x->no_body && r->size > 0) {
@@ -226,6 +248,12 @@ static void connection_break(Connection *c) {
         connection_wake(c);
 }
 
+/* The rest takes its time, and the body is not needed any more. */
+static void exchange_send(Exchange *x) {
+        x->phase = EXCHANGE_SENDING;
+        connection_forget_gap(x->connection);
+}
+
 void exchange_respond(Exchange *x) {
         Connection *c = x->connection;
 
@@ -240,10 +268,13 @@ void exchange_respond(Exchange *x) {
                 exchange_finish(x);
                 return;
         }
-        if (c->record->file_left > 0 || c->record->parts != BUFFER_NONE)
-                x->phase = EXCHANGE_SENDING;
+        bool safe = http_method_is_safe(x->request.method);
+        if (c->record->out.file_left > 0 || c->record->out.parts != BUFFER_NONE)
+                exchange_send(x);
         else
                 exchange_finish(x);
+        if (!safe)
+                connection_commit(c); /* what it has done is told, whatever happens to this process */
         connection_wake(c);
 }
 
@@ -266,6 +297,29 @@ void exchange_pause_body(Exchange *x, bool paused) {
                                                  */
 }
 
+/* The head was sent by another process. */
+static void exchange_resume(Exchange *x) {
+        Connection *c = x->connection;
+        const Commit *k = commit_holding(c->record);
+
+        c->resumes = false;
+        (void) exchange_frame(x);
+        c->record->closing = k->closing;
+        c->record->linger = k->linger;
+        x->chunked = k->stream_chunked;
+        x->left = x->covered_left = k->stream_left;
+        x->stream_start = k->stream_start;
+        x->stream_body = k->stream_body;
+        x->state_at = k->stream_at;
+        x->state_size = k->stream_size;
+        x->covered = c->record->out.end;
+        x->staged = k->stream_resumes;
+        response_clear_fields(&x->response);
+        if (c->record->state == CONNECTION_HANDLING)
+                server_disarm(&c->timeout); /* the answer goes on in time */
+        connection_wake(c);
+}
+
 int exchange_begin(Exchange *x) {
         Connection *c = x->connection;
         ResponseFraming f;
@@ -277,13 +331,20 @@ int exchange_begin(Exchange *x) {
         x->left = x->response.size;
         if (!c)
                 return -ECONNRESET;
+        if (c->resumes) {
+                exchange_resume(x);
+                return 0;
+        }
         k = sender_prepare(c, head_room(&x->response) + CHUNK_END_ROOM);
         if (k < 0) {
                 connection_break(c);
                 return k;
         }
+        x->stream_start = c->record->sent + (c->record->out.end - c->record->out.start);
         f = exchange_frame(x);
         exchange_put_head(x, &f);
+        x->stream_body = c->record->sent + (c->record->out.end - c->record->out.start);
+        x->covered_left = x->left;
         response_clear_fields(&x->response); /* what is added now are trailers */
         if (c->record->state == CONNECTION_HANDLING)
                 server_disarm(&c->timeout); /* the answer has begun in time */
@@ -313,12 +374,19 @@ static void put_piece(Exchange *x, const char *data, size_t n) {
                 x->left -= n;
 }
 
-/* Returns how many bytes there is a place for; sends what waits if there is none. */
-static size_t make_room(Exchange *x) {
+/* Returns how many bytes there is a place for; sends what waits if there is none. @taken: some were taken,
+ * so that what waits for a checkpoint may still get it. */
+static size_t make_room(Exchange *x, bool taken) {
         Connection *c = x->connection;
 
         if (exchange_room(x) == 0 && sender_flush(c) < 0)
                 connection_break(c);
+        if (exchange_room(x) == 0 && !taken && x->staged && x->covered == c->record->out.start) {
+                x->staged = false; /* it does not fit: nobody else can go on with this */
+                c->unsaid = true;
+                if (sender_flush(c) < 0)
+                        connection_break(c);
+        }
         if (sender_prepare(c, 0) < 0) {
                 connection_break(c);
                 return 0;
@@ -339,7 +407,7 @@ ssize_t exchange_write(Exchange *x, const void *data, size_t n) {
                 return (ssize_t) n;
 
         while (done < n) {
-                size_t room = make_room(x), k = MIN(n - done, room);
+                size_t room = make_room(x, done > 0), k = MIN(n - done, room);
                 if (k == 0)
                         break;
                 put_piece(x, p + done, k);
@@ -383,7 +451,62 @@ void exchange_end(Exchange *x) {
         if (x->chunked && !x->no_body && put_end_of_chunks(x) < 0)
                 c->record->broken = x->aborted = true;
         exchange_finish(x);
+        connection_commit(c);
         connection_wake(c);
+}
+
+/* Two states take turns: the one that the commit names which holds is not touched. */
+int exchange_checkpoint(Exchange *x, const void *state, size_t size) {
+        Connection *c = x->connection;
+        Record *r;
+
+        if (x->phase != EXCHANGE_STREAM)
+                return -EINVAL;
+        if (size > EXCHANGE_STATE_MAX)
+                return -EMSGSIZE;
+        if (!c || c->record->broken)
+                return -ECONNRESET;
+        r = c->record;
+        if (r->stream_state == BUFFER_NONE)
+                r->stream_state = table_take_buffer(&c->server->table);
+        if (r->stream_state == BUFFER_NONE)
+                return -ENOMEM;
+        x->state_at = x->state_at == 0 ? EXCHANGE_STATE_MAX : 0;
+        x->state_size = (uint32_t) size;
+        memcpy(table_buffer(&c->server->table, r->stream_state) + x->state_at, state, size);
+        x->staged = true;
+        x->covered = r->out.end;
+        x->covered_left = x->left;
+        connection_commit(c);
+        connection_wake(c);
+        return 0;
+}
+
+bool exchange_get_checkpoint(const Exchange *x, void *state, size_t room, size_t *ret_size) {
+        const Connection *c = x->connection;
+        const Commit *k;
+
+        if (!c || !c->resumes)
+                return false;
+        k = commit_holding(c->record);
+        if (!k->stream_resumes)
+                return false;
+        *ret_size = MIN((size_t) k->stream_size, (size_t) EXCHANGE_STATE_MAX);
+        memcpy(state, table_buffer(&c->server->table, c->record->stream_state) + k->stream_at,
+                        MIN(room, *ret_size));
+        return true;
+}
+
+void exchange_get_id(const Exchange *x, char ret[static EXCHANGE_ID_SIZE]) {
+        snprintf(ret, EXCHANGE_ID_SIZE, "%016" PRIx64 "-%" PRIx64 "-%" PRIx64, x->server->table.head->boot,
+                        x->id_connection, x->id_offset);
+}
+
+void exchange_allow_rerun(Exchange *x) {
+        Connection *c = x->connection;
+
+        if (c) /* an earlier one may be run again after a later one that was keyed */
+                c->record->keyed = MAX(c->record->keyed, x->id_offset + 1);
 }
 
 /* Before anything was said the end of the connection says enough, and a reset would take along the answers
@@ -397,7 +520,7 @@ void exchange_abort(Exchange *x) {
         Connection *c = x->connection;
 
         x->aborted = true;
-        if (c && x->phase == EXCHANGE_OPEN)
+        if (c && x->phase == EXCHANGE_OPEN && !c->resumes)
                 connection_end(c);
         else if (c)
                 connection_break(c);

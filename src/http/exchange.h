@@ -21,12 +21,16 @@ typedef struct Connection Connection;
 typedef struct Server Server;
 typedef struct Exchange Exchange;
 
+#define EXCHANGE_STATE_MAX 256
+#define EXCHANGE_ID_SIZE   48
+
 typedef struct Handler {
         /* HEAD is answered like GET; the body is left out by the core. */
         void (*request)(void *userdata, Exchange *x);
         void *userdata;
         /* Descriptors lack. Returns whether it has closed some that it had kept. NULL: it keeps none. */
         bool (*give_way)(void *userdata);
+        bool reruns;     /* any request may be run again, as if it had asked for its id at once */
         unsigned n_kept; /* how many it keeps at most */
 } Handler;
 
@@ -52,15 +56,22 @@ struct Exchange {
         /* The core's. */
         Connection *connection; /* NULL: the client has gone */
         ExchangePhase phase;
-        bool reading;      /* the handler wants the body */
-        bool paused;       /* but not now */
-        bool blocked;      /* on_writable is due */
-        bool chunked;      /* how the answer is framed */
-        bool headless;     /* HTTP/1.0 client: the close ends the body */
-        bool no_body;      /* the answer to HEAD and the like */
-        bool aborted;      /* for the log: the answer did not come to its end */
-        bool replaced;     /* likewise: by one of the core, which is logged instead */
-        uint64_t body_max; /* of the request */
+        bool reading;     /* the handler wants the body */
+        bool paused;      /* but not now */
+        bool blocked;     /* on_writable is due */
+        bool chunked;     /* how the answer is framed */
+        bool headless;    /* HTTP/1.0 client: the close ends the body */
+        bool no_body;     /* the answer to HEAD and the like */
+        bool aborted;     /* for the log: the answer did not come to its end */
+        bool replaced;    /* likewise: by one of the core, which is logged instead */
+        bool staged;      /* of a stream: what is behind `covered` in the output waits for a checkpoint */
+        uint32_t covered; /* up to there another process can go on from the state … */
+        uint64_t covered_left;         /* … with so much left of what was announced */
+        uint32_t state_at, state_size; /* in the record's state buffer */
+        uint64_t stream_start,
+                        stream_body; /* the first byte of the answer, counted from the connection's first */
+        uint64_t id_connection, id_offset; /* by which the request is known to all processes */
+        uint64_t body_max;                 /* of the request */
         uint64_t body_read;
         uint64_t left;   /* of the stream's Content-Length */
         uint64_t sent;   /* bytes of the answer's body, for the log */
@@ -117,6 +128,24 @@ size_t exchange_room(const Exchange *x);
 
 /* A field behind the body of a stream of unknown size; of no effect for clients that cannot be sent one. */
 int exchange_add_trailer(Exchange *x, const char *name, const char *value);
+
+/* What was written so far is complete, and another process can go on from @state, which it gets by
+ * exchange_get_checkpoint() when its handler is called with the request. From here on what is written is
+ * sent when the next checkpoint or the end covers it, or when there is no more room for it; after the latter
+ * nobody can go on before the next checkpoint. -EINVAL: the stream has not begun; -EMSGSIZE: @size is more
+ * than EXCHANGE_STATE_MAX; -ENOMEM; -ECONNRESET: the client has gone. */
+int exchange_checkpoint(Exchange *x, const void *state, size_t size);
+
+/* The handler is to go on with a stream: exchange_begin() and the fields will say nothing more to the
+ * client. Copies the state of the last checkpoint, as much of it as fits. False: it is to begin. */
+bool exchange_get_checkpoint(const Exchange *x, void *state, size_t room, size_t *ret_size);
+
+/* A name that no other request has, and that stays the same when another process runs it again. */
+void exchange_get_id(const Exchange *x, char ret[static EXCHANGE_ID_SIZE]);
+
+/* From here on that is allowed, whatever the method. The beginning of a large body may be gone by then: this
+ * is to be called before it is read. */
+void exchange_allow_rerun(Exchange *x);
 
 /* The stream is complete. If it is shorter than was announced the connection is closed. */
 void exchange_end(Exchange *x);

@@ -35,6 +35,11 @@ typedef enum HttpMethod {
         _HTTP_METHOD_INVALID = -22,
 } HttpMethod;
 
+/* RFC 9110, section 9.2.1: nobody asks for an effect by it. */
+static inline bool http_method_is_safe(HttpMethod method) {
+        return method == HTTP_GET || method == HTTP_HEAD || method == HTTP_OPTIONS || method == HTTP_TRACE;
+}
+
 typedef struct HttpSlice {
         uint32_t offset;
         uint32_t length;

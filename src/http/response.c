@@ -206,9 +206,7 @@ int response_set_type(Response *r, const char *type) {
         return response_add_field(r, "Content-Type", type);
 }
 
-void response_set_error(Response *r, unsigned status) {
-        const char *phrase = response_phrase(status);
-
+void response_set_error_text(Response *r, unsigned status, const char *phrase) {
         response_drop_body(r);
         r->status = status;
         (void) response_set_type(r, "text/html; charset=utf-8"); /* no room: the page will do without */
@@ -221,6 +219,10 @@ void response_set_error(Response *r, unsigned status) {
                         "</head>\n"
                         "<body><h1>%u</h1><p>%s</p></body></html>\n",
                         status, phrase, status, phrase);
+}
+
+void response_set_error(Response *r, unsigned status) {
+        response_set_error_text(r, status, response_phrase(status));
 }
 
 /* Heads are put together by hand: printf(3) would take most of the time of a small answer. */

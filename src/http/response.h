@@ -94,6 +94,9 @@ int response_add_raw(Response *r, const char *fields, size_t n);
  * stay. */
 void response_set_error(Response *r, unsigned status);
 
+/* The same with other words than the status's own. */
+void response_set_error_text(Response *r, unsigned status, const char *text);
+
 /* Whether an answer of this status has a body, and a Content-Length, at all (RFC 9110, section 6.4.1). */
 bool response_status_has_body(unsigned status);
 

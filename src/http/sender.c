@@ -12,7 +12,9 @@
 
 #include "basic/fd.h"
 #include "basic/macro.h"
+#include "http/commit.h"
 #include "http/connection-internal.h"
+#include "http/outgoing.h"
 
 #define SENDFILE_MAX (1024 * 1024)
 
@@ -20,26 +22,34 @@
  * one. */
 #define INLINE_FILE_MAX 8192
 
+/* Up to where the output may be sent. */
+static uint32_t sender_end(const Connection *c) {
+        const Exchange *x = c->exchange;
+
+        return x && x->staged ? x->covered : c->record->out.end;
+}
+
 static char *output(const Connection *c) {
-        return table_buffer(&c->server->table, c->record->output);
+        return table_buffer(&c->server->table, c->record->out.buffer);
 }
 
 bool sender_is_idle(const Connection *c) {
         const Record *r = c->record;
 
-        return r->output_start == r->output_end && r->file_left == 0 && r->parts == BUFFER_NONE;
+        return r->out.start == r->out.end && r->out.file_left == 0 && r->out.parts == BUFFER_NONE;
 }
 
 size_t sender_room(const Connection *c) {
-        return c->server->table.buffer_size - c->record->output_end;
+        return c->server->table.buffer_size - c->record->out.end;
 }
 
 void sender_put(Connection *c, const void *data, size_t n) {
         Record *r = c->record;
 
         assert(n <= sender_room(c));
-        memcpy(output(c) + r->output_end, data, n);
-        r->output_end += (uint32_t) n;
+        memcpy(output(c) + r->out.end, data, n);
+        r->out.end += (uint32_t) n;
+        c->unsaid = true;
 }
 
 static void turn_count_bytes(Server *s, size_t n) {
@@ -47,79 +57,103 @@ static void turn_count_bytes(Server *s, size_t n) {
 }
 
 static bool more_follows(const Record *r) {
-        return r->file_left > 0 || r->parts != BUFFER_NONE;
+        return r->out.file_left > 0 || outgoing_has_parts(&r->out);
+}
+
+/* Somebody may have to go on from here without knowing what the last of these calls has returned. */
+static void call_begin(Connection *c) {
+        if (c->unsaid)
+                connection_commit(c);
+        atomic_store_explicit(&c->record->in_call, 1, memory_order_release);
+}
+
+static void call_end(Connection *c, ssize_t n) {
+        Record *r = c->record;
+
+        if (n > 0)
+                r->sent += (uint64_t) n;
+        atomic_store_explicit(&r->in_call, 0, memory_order_release);
+        if (n > 0) {
+                turn_count_bytes(c->server, (size_t) n);
+                connection_progress(c, (size_t) n);
+        }
+}
+
+/* All that may go has gone. What a stream has not covered by a checkpoint yet is in no commit, and moves. */
+static void rewind_output(Connection *c, uint32_t sent) {
+        Outgoing *o = &c->record->out;
+
+        if (o->end > sent)
+                memmove(output(c), output(c) + sent, o->end - sent);
+        o->end -= sent;
+        o->start = 0;
+        if (c->exchange)
+                c->exchange->covered = 0;
 }
 
 /* The kernel took less than it was given: its buffer is full, and to ask again would only be told so. */
 static int flush_output(Connection *c) {
-        Record *r = c->record;
-        uint32_t left = r->output_end - r->output_start;
+        Outgoing *o = &c->record->out;
+        uint32_t end = sender_end(c), left = end - o->start;
+        int flags = MSG_NOSIGNAL | (more_follows(c->record) ? MSG_MORE : 0);
         ssize_t n;
 
         if (left == 0)
                 return 0;
         if (c->server->turn_bytes == 0)
                 return SENDER_BLOCKED;
-        n = send(c->fd, output(c) + r->output_start, left, MSG_NOSIGNAL | (more_follows(r) ? MSG_MORE : 0));
+        call_begin(c);
+        n = send(c->fd, output(c) + o->start, left, flags);
+        call_end(c, n);
         if (n < 0)
                 return errno == EAGAIN ? SENDER_BLOCKED : -errno;
-        turn_count_bytes(c->server, (size_t) n);
-        connection_progress(c, (size_t) n);
         if ((uint32_t) n < left) {
-                r->output_start += (uint32_t) n;
+                o->start += (uint32_t) n;
                 return SENDER_BLOCKED;
         }
-        r->output_start = r->output_end = 0;
+        rewind_output(c, end);
         return 0;
 }
 
 static int flush_file(Connection *c) {
-        Record *r = c->record;
+        Outgoing *o = &c->record->out;
 
-        while (r->file_left > 0) {
-                size_t size = (size_t) MIN(r->file_left, (uint64_t) SENDFILE_MAX);
-                off_t offset = (off_t) r->file_offset;
+        while (o->file_left > 0) {
+                size_t size = (size_t) MIN(o->file_left, (uint64_t) SENDFILE_MAX);
+                off_t offset = (off_t) o->file_offset;
 
                 if (c->server->turn_bytes == 0)
                         return SENDER_BLOCKED;
-                ssize_t n = sendfile(c->fd, r->file_fd, &offset, size);
+                call_begin(c);
+                ssize_t n = sendfile(c->fd, o->file_fd, &offset, size);
+                call_end(c, n);
                 if (n < 0)
                         return errno == EAGAIN ? SENDER_BLOCKED : -errno;
                 if (n == 0)
                         return -EIO; /* the file has shrunk: only the close tells the client that this is not
                                         all */
-                turn_count_bytes(c->server, (size_t) n);
-                r->file_offset += (uint64_t) n;
-                r->file_left -= (uint64_t) n;
-                connection_progress(c, (size_t) n);
+                o->file_offset += (uint64_t) n;
+                o->file_left -= (uint64_t) n;
                 if ((size_t) n < size)
                         return SENDER_BLOCKED;
         }
         return 0;
 }
 
-/* Puts the next text into the output and the piece of the file behind it. False: there is none left. */
+/* Returns whether there is something more to be sent now. */
 static bool next_part(Connection *c) {
         Table *t = &c->server->table;
-        Record *r = c->record;
+        Outgoing *o = &c->record->out;
 
-        if (r->parts == BUFFER_NONE)
-                return false;
-
-        const ResponsePart *parts = (const ResponsePart *) table_buffer(t, r->parts);
-        const char *texts = (const char *) (parts + r->n_parts) + r->part_text;
-        if (r->part == r->n_parts) {
-                sender_put(c, texts, r->parts_text_size - r->part_text);
-                r->parts = table_give_buffer(t, r->parts);
+        if (outgoing_next_part(t, o))
                 return true;
-        }
-
-        const ResponsePart *p = parts + r->part++;
-        sender_put(c, texts, p->text_size);
-        r->part_text += p->text_size;
-        r->file_offset = p->offset;
-        r->file_left = p->length;
-        return true;
+        if (o->parts == BUFFER_NONE)
+                return false;
+        uint32_t parts = o->parts;
+        o->parts = BUFFER_NONE;
+        connection_commit(c); /* the one that holds counts what was sent by them */
+        (void) table_give_buffer(t, parts);
+        return false;
 }
 
 int sender_flush(Connection *c) {
@@ -127,7 +161,7 @@ int sender_flush(Connection *c) {
 
         do {
                 r = flush_output(c);
-                if (r == 0 && c->record->file_left > 0)
+                if (r == 0 && c->record->out.file_left > 0)
                         r = flush_file(c);
                 if (r != 0)
                         return r;
@@ -139,9 +173,9 @@ int sender_prepare(Connection *c, size_t room) {
         Record *r = c->record;
         int k;
 
-        if (r->output == BUFFER_NONE) {
-                r->output = table_take_buffer(&c->server->table);
-                return r->output == BUFFER_NONE ? -ENOMEM : 0;
+        if (r->out.buffer == BUFFER_NONE) {
+                r->out.buffer = table_take_buffer(&c->server->table);
+                return r->out.buffer == BUFFER_NONE ? -ENOMEM : 0;
         }
         if (sender_room(c) >= room)
                 return 0;
@@ -156,20 +190,22 @@ int sender_prepare(Connection *c, size_t room) {
 /* Appends the whole file, unless it has changed its size since it was looked at. */
 static int put_small_file(Connection *c, const Response *r) {
         Record *record = c->record;
-        ssize_t n = pread(r->fd, output(c) + record->output_end, r->size, (off_t) r->offset);
+        ssize_t n = pread(r->fd, output(c) + record->out.end, r->size, (off_t) r->offset);
 
         if (n < 0)
                 return -errno;
         if ((uint64_t) n != r->size)
                 return -EIO;
-        record->output_end += (uint32_t) n;
+        record->out.end += (uint32_t) n;
+        c->unsaid = true;
         return 0;
 }
 
 static void set_file(Connection *c, const Response *r) {
-        c->record->file_fd = r->fd;
-        c->record->file_offset = r->offset;
-        c->record->file_left = r->size;
+        c->record->out.file_fd = r->fd;
+        c->record->out.file_offset = r->offset;
+        c->record->out.file_left = r->size;
+        c->unsaid = true;
 }
 
 static int write_all(int fd, const char *p, size_t n) {
@@ -206,15 +242,15 @@ static int put_parts(Connection *c, const Response *r) {
 
         if (n + r->memory_size > t->buffer_size)
                 return -EMSGSIZE;
-        record->parts = table_take_buffer(t);
-        if (record->parts == BUFFER_NONE)
+        record->out.parts = table_take_buffer(t);
+        if (record->out.parts == BUFFER_NONE)
                 return -ENOMEM;
-        memcpy(table_buffer(t, record->parts), r->parts, n);
-        memcpy(table_buffer(t, record->parts) + n, r->memory, r->memory_size);
-        record->n_parts = r->n_parts;
-        record->parts_text_size = r->memory_size;
-        record->part = record->part_text = 0;
-        record->file_fd = r->fd;
+        memcpy(table_buffer(t, record->out.parts), r->parts, n);
+        memcpy(table_buffer(t, record->out.parts) + n, r->memory, r->memory_size);
+        record->out.n_parts = r->n_parts;
+        record->out.parts_text_size = r->memory_size;
+        record->out.part = record->out.part_text = 0;
+        record->out.file_fd = r->fd;
         return 0;
 }
 
@@ -241,8 +277,8 @@ void sender_release(Connection *c) {
         Table *t = &c->server->table;
         Record *r = c->record;
 
-        r->output = table_give_buffer(t, r->output);
-        r->parts = table_give_buffer(t, r->parts);
-        r->output_start = r->output_end = 0;
-        r->file_left = 0;
+        r->out.buffer = table_give_buffer(t, r->out.buffer);
+        r->out.parts = table_give_buffer(t, r->out.parts);
+        r->out.start = r->out.end = 0;
+        r->out.file_left = 0;
 }

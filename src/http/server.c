@@ -47,26 +47,26 @@ static unsigned n_buffers(const ServerSettings *settings) {
         return MIN(settings->n_descriptors, (unsigned) BUFFERS_MAX / 3) * 3;
 }
 
-int server_init(Server *s, const ServerSettings *settings, const Handler *handler, BoardCell *cell) {
+int server_init_table(const ServerSettings *settings, Table *ret) {
         size_t buffer_size = MAX(settings->max_request_head + BODY_ROOM, (size_t) BUFFER_MIN);
-        int r;
 
+        return table_init(ret, settings->n_descriptors, n_buffers(settings), buffer_size);
+}
+
+int server_init(Server *s, const ServerSettings *settings, const Handler *handler, BoardCell *cell,
+                const Table *table) {
         assert(settings->max_request_head >= SERVER_MIN_HEAD &&
                         settings->max_request_head <= SERVER_MAX_HEAD);
 
-        *s = (Server){ .settings = *settings, .handler = *handler, .cell = cell };
+        *s = (Server){ .settings = *settings, .handler = *handler, .cell = cell, .table = *table };
         list_init(&s->runnable);
         for (int i = 0; i < _TIMEOUT_MAX; i++)
                 list_init(&s->timeouts[i]);
 
-        r = table_init(&s->table, settings->n_descriptors, n_buffers(settings), buffer_size);
-        if (r < 0)
-                return r;
         s->connections = mmap(NULL, settings->n_descriptors * sizeof(Connection), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (s->connections == MAP_FAILED) {
                 s->connections = NULL;
-                table_done(&s->table);
                 return -ENOMEM;
         }
         return 0;
@@ -79,7 +79,6 @@ void server_done(Server *s) {
         if (s->connections)
                 munmap(s->connections, s->settings.n_descriptors * sizeof(Connection));
         s->connections = NULL;
-        table_done(&s->table);
 }
 
 void server_set_time(Server *s, uint64_t now_usec, int64_t now_seconds) {
@@ -160,9 +159,13 @@ void server_drain(Server *s) {
                 server_arm(s, list_entry(node, Timeout, node), TIMEOUT_DRAIN);
 }
 
-void server_count_connection(Server *s) {
+void server_adopt_connection(Server *s) {
         s->n_connections++;
         atomic_store_explicit(&s->cell->connections, s->n_connections, memory_order_relaxed);
+}
+
+void server_count_connection(Server *s) {
+        server_adopt_connection(s);
         atomic_store_explicit(&s->cell->accepted,
                         atomic_load_explicit(&s->cell->accepted, memory_order_relaxed) + 1,
                         memory_order_relaxed);

@@ -55,6 +55,13 @@ struct Server {
         void (*on_no_proxy)(void *userdata, const char *reason);
         void *no_proxy_userdata;
 
+        bool alone; /* nobody takes over: nothing is kept for that */
+
+        /* Called for a request that is not run again: with 500, as it killed so many processes, with 503, as
+         * it may have had its effect. NULL likewise. */
+        void (*on_refused)(void *userdata, const Exchange *x, unsigned status);
+        void *refused_userdata;
+
         BoardCell *cell; /* borrowed; written by this process alone */
         bool draining;   /* every answer closes its connection */
         bool ending;     /* connections are closed by force: the process ends */
@@ -81,8 +88,12 @@ struct Server {
 /* For the settings that nobody sets otherwise. */
 void server_settings_init(ServerSettings *settings);
 
-/* -ENOMEM: there is no room for the table. */
-int server_init(Server *s, const ServerSettings *settings, const Handler *handler, BoardCell *cell);
+/* Makes a table for these settings. -ENOMEM: there is no room for it. */
+int server_init_table(const ServerSettings *settings, Table *ret);
+
+/* Borrows the memory of a table that was made for the same settings. -ENOMEM. */
+int server_init(Server *s, const ServerSettings *settings, const Handler *handler, BoardCell *cell,
+                const Table *table);
 void server_done(Server *s); /* all connections are done */
 
 /* Both clocks, once per turn of the loop. */
@@ -113,6 +124,7 @@ void server_drain(Server *s);
 
 /* Bookkeeping of connections and answers, here and on the board. */
 void server_count_connection(Server *s);
+void server_adopt_connection(Server *s); /* that was counted by another process before */
 void server_uncount_connection(Server *s);
 uint64_t server_count_request(Server *s); /* returns its number */
 

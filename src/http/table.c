@@ -5,7 +5,11 @@
 
 #include <errno.h>
 #include <sys/mman.h>
+#include <sys/random.h>
+#include <unistd.h>
 
+#include "basic/bitmap.h"
+#include "basic/clock.h"
 #include "basic/macro.h"
 
 #define PAGE_SIZE 4096
@@ -25,27 +29,55 @@ static void unmap(void *p, size_t size) {
                 munmap(p, size);
 }
 
+/* Need not be secret, only another one each time: early in the boot, too, without a wait. */
+static uint64_t random_id(void) {
+        uint64_t id;
+
+        if (getrandom(&id, sizeof(id), GRND_INSECURE) != sizeof(id))
+                id = clock_now_usec() << 20 ^ (uint64_t) getpid();
+        return id;
+}
+
 int table_init(Table *t, unsigned n_descriptors, unsigned n_buffers, size_t buffer_size) {
         *t = (Table){
                 .n_records = n_descriptors,
                 .buffer_size = (buffer_size + PAGE_SIZE - 1) / PAGE_SIZE * PAGE_SIZE,
                 .n_buffers = n_buffers,
         };
+        t->head = map(sizeof(TableHead), MAP_SHARED);
         t->records = map(n_descriptors * sizeof(Record), MAP_SHARED);
         t->buffers = map(n_buffers * t->buffer_size, MAP_SHARED);
         t->spare = map(n_buffers * sizeof(uint32_t), MAP_PRIVATE);
-        if (!t->records || !t->buffers || !t->spare) {
+        if (!t->head || !t->records || !t->buffers || !t->spare) {
                 table_done(t);
                 return -ENOMEM;
         }
+        t->head->boot = random_id();
         return 0;
 }
 
 void table_done(Table *t) {
+        unmap(t->head, sizeof(TableHead));
         unmap(t->records, t->n_records * sizeof(Record));
         unmap(t->buffers, t->n_buffers * t->buffer_size);
         unmap(t->spare, t->n_buffers * sizeof(uint32_t));
         *t = (Table){ 0 };
+}
+
+uint64_t table_next_id(Table *t) {
+        return ++t->head->next_id;
+}
+
+/* Those in between are spare, those behind the last one count as never used. What memory they have is found
+ * when they are taken. */
+void table_restore_buffers(Table *t, const uint64_t *is_used) {
+        t->n_taken = t->n_spare = t->n_warm = 0;
+        for (unsigned i = 0; i < t->n_buffers; i += 64)
+                if (is_used[i / 64])
+                        t->n_taken = i + 64 - (unsigned) __builtin_clzll(is_used[i / 64]);
+        for (unsigned i = 0; i < t->n_taken; i++)
+                if (!bitmap_has(is_used, i))
+                        t->spare[t->n_spare++] = i;
 }
 
 uint32_t table_take_buffer(Table *t) {

@@ -9,6 +9,7 @@
  * was given back last is taken first, so that a loop which needs one or two at a time keeps using the same,
  * warm pages; connections that wait for a request own none. */
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -25,9 +26,79 @@ typedef enum RecordBody {
         RECORD_BODY_CHUNKED,
 } RecordBody;
 
+/* What is left to be sent, in this order: bytes of a buffer, of a file, and the parts from number part on.
+ */
+typedef struct Outgoing {
+        uint32_t buffer, start, end;
+        int32_t file_fd;
+        uint64_t file_offset, file_left;
+        uint32_t parts; /* a buffer: n_parts of ResponsePart, then their texts */
+        uint32_t part, n_parts, part_text, parts_text_size;
+} Outgoing;
+
+/* What is still to come of a request's body. */
+typedef struct BodyRest {
+        uint8_t kind; /* RecordBody */
+        uint64_t left;
+        Chunked chunked;
+} BodyRest;
+
+/* A state from which any process can go on, by what the kernel has counted (twin/truth.h): bytes of the
+ * client are numbered from 0 as they were read, and bytes to it as they were sent.
+ *
+ * What of a request's body does not fit into the buffer any more is kept in a file without a name, from the
+ * body's first byte on, if the request may be run again. */
+typedef struct Commit {
+        uint64_t received;        /* the first byte of the first request that has no answer yet … */
+        uint32_t input, input_at; /* … lies there; BUFFER_NONE: at the front of the record's input */
+        uint64_t tail; /* the byte from which on what came lies at tail_at: that of a body before it
+                          may be gone (gap) */
+        uint32_t tail_at;
+        int32_t spool_fd; /* where it is then; -EBADF: nowhere */
+        uint64_t sent;    /* the first byte of: */
+        Outgoing out;
+        BodyRest body; /* of a request that was answered: passed over before the next one */
+        uint32_t proxy_left;
+        bool proxy;
+        bool gap;
+        bool continued; /* the client was told to send the body */
+        bool closing, linger;
+        bool broken;  /* nobody goes on with it */
+        bool streams; /* the answer has begun, with the byte stream_start, and the handler goes on … */
+        bool stream_resumes; /* … if it can, from the state that lies there in the record's state buffer */
+        bool stream_chunked;
+        uint32_t stream_at, stream_size;
+        uint64_t stream_start, stream_body; /* of its head, and behind that */
+        uint64_t stream_left;
+} Commit;
+
+/* A request on which there is so much blame is given to nobody any more. That are three deaths of the app's
+ * own doing; one that may have come from outside, as the OOM killer's does, weighs half of that, or requests
+ * would be refused for what happens to others. */
+#define RECORD_BLAME_MAX   6
+#define RECORD_BLAME_CRASH 2
+#define RECORD_BLAME_KILL  1
+
 typedef struct Record {
-        uint8_t state;     /* ConnectionState */
-        uint8_t body;      /* RecordBody: what is still to come of the request's body */
+        /* What another process goes on from. Of the two commits that one holds which `commit` names; the
+         * other one is filled, and then named by one store. */
+        _Atomic uint8_t state; /* ConnectionState */
+        _Atomic uint8_t busy;  /* somebody is at it, and epoll may not know what it waits for */
+        _Atomic uint8_t commit;
+        _Atomic uint8_t in_call; /* what that call has moved is not counted yet */
+        uint8_t blame;           /* for deaths in a row, on the request at suspect */
+        uint32_t input;          /* what came is in this buffer … */
+        uint32_t stream_state;   /* a buffer with two states of a stream, used in turns */
+        uint64_t id;             /* of the connection; no other one of its keeper has it */
+        uint64_t received, sent; /* bytes, for sockets of which the kernel does not count them */
+        uint64_t handling;       /* the request that was given to the handler: its first byte + 1 */
+        uint64_t at_work;        /* likewise: the one it was given last, which may be an earlier one */
+        uint64_t keyed;          /* likewise: it may be run again, whatever it does */
+        uint64_t suspect, suspect_sent; /* that had come so far with its answer */
+        ProxyAddress client;            /* as the PROXY header says; AF_UNSPEC: the socket knows */
+        Commit commits[2];
+
+        /* What the process makes of it that is at work. */
         bool proxy;        /* a header of the PROXY protocol comes before anything else … */
         bool continue_due; /* the client waits for "100 Continue" before it sends the body */
         bool closing;      /* the last answer says that it is the last */
@@ -35,28 +106,25 @@ typedef struct Record {
         bool half_closed;  /* it sends nothing more */
         bool broken;       /* cannot go on: to be closed without another word */
 
-        /* What came: input_start … input_end of the buffer, beginning with a request. While it is being
-         * answered its head stays where it is, and body_at is where the unread rest goes on. */
-        uint32_t input, input_start, input_end;
+        /* … from input_start to input_end, beginning with a request. While it is being answered its head
+         * stays where it is, and body_at is where the unread rest goes on. */
+        uint32_t input_start, input_end;
         uint32_t head_size; /* 0: no request is being answered */
         uint32_t body_at;
         ParserScan scan;
         uint32_t proxy_left; /* … of which so many bytes are still to be skipped */
-        uint64_t body_left;
-        Chunked chunked;
-
-        /* What is to be sent: output_start … output_end of the buffer, then file_left bytes of a file, then
-         * the parts from number part on. */
-        uint32_t output, output_start, output_end;
-        int32_t file_fd;
-        uint64_t file_offset, file_left;
-        uint32_t parts; /* a buffer: n_parts of ResponsePart, then their texts */
-        uint32_t part, n_parts, part_text, parts_text_size;
-
-        ProxyAddress client; /* as the PROXY header says; AF_UNSPEC: the socket knows */
+        BodyRest body;
+        Outgoing out;
 } Record;
 
+/* In front of the records. */
+typedef struct TableHead {
+        uint64_t boot; /* random: by it what has an id differs from that of other tables */
+        uint64_t next_id;
+} TableHead;
+
 typedef struct Table {
+        TableHead *head;
         unsigned n_records;
         Record *records;
         size_t buffer_size;
@@ -72,6 +140,13 @@ typedef struct Table {
  * memory is taken as it is used. */
 int table_init(Table *t, unsigned n_descriptors, unsigned n_buffers, size_t buffer_size);
 void table_done(Table *t);
+
+/* An id that no connection of this table had before, in whatever process. */
+uint64_t table_next_id(Table *t);
+
+/* Takes exactly those buffers that @is_used has a bit for: what another process had taken is found out from
+ * the records. */
+void table_restore_buffers(Table *t, const uint64_t *is_used);
 
 /* BUFFER_NONE when all are taken. */
 uint32_t table_take_buffer(Table *t);

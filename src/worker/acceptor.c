@@ -24,6 +24,7 @@
 #include "basic/fd.h"
 #include "basic/log.h"
 #include "basic/macro.h"
+#include "twin/truth.h"
 #include "worker/epoll-data.h"
 #include "worker/fairness.h"
 
@@ -65,10 +66,13 @@ static int listener_init(Listener *li, int fd) {
         if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &value, &n) < 0)
                 return log_error_errno(-errno, "Failed to look at descriptor %d of LISTEN_FDS: %m", fd);
 
-        /* Accepted sockets inherit it, which saves a call for each of them. Other protocols do not know it.
+        /* Accepted sockets inherit both, which saves two calls for each of them. Other protocols do not know
+         * it.
          */
-        if (value == IPPROTO_TCP)
+        if (value == IPPROTO_TCP) {
                 (void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+                (void) truth_prepare_listener(fd);
+        }
 
         /* One that blocks would hold the whole worker as soon as a sibling is quicker. */
         r = fd_set_nonblock(fd, true);
@@ -98,7 +102,8 @@ int acceptor_init(Acceptor *a, const Server *server, const AcceptorPlace *place,
                 if (r < 0)
                         return r;
         }
-        return siblings_init(&a->siblings, place->board, place->cell, place->slot, clock_now_usec());
+        return siblings_init(
+                        &a->siblings, place->board, place->cell, place->slot, place->twin, clock_now_usec());
 }
 
 void acceptor_done(Acceptor *a) {
@@ -138,16 +143,35 @@ static void acceptor_give_way(Acceptor *a) {
                 siblings_poke(&a->siblings, a->server->now);
 }
 
-static void acceptor_pause(Acceptor *a) {
-        acceptor_give_way(a);
-        a->retry_at = a->server->now + RETRY_USEC;
-}
-
 static int acceptor_watch_inbox(Acceptor *a, int op) {
         struct epoll_event ev = { .events = EPOLLIN | EPOLLRDHUP, .data.u64 = event_data(EVENT_INBOX, 0) };
         int fd = siblings_fd(&a->siblings);
 
         return fd >= 0 && epoll_ctl(a->epoll_fd, op, fd, &ev) < 0 ? -errno : 0;
+}
+
+/* What it told epoll is taken back, as nothing else says what that was: listeners are in there or not, and
+ * cannot be changed with EPOLLEXCLUSIVE. What it was woken up for is left to others, which listen now. */
+void acceptor_inherit(Acceptor *a) {
+        uint64_t now = clock_now_usec();
+
+        for (unsigned i = 0; i < a->n_listeners; i++)
+                listener_remove(a, a->listeners + i);
+        (void) acceptor_watch_inbox(a, EPOLL_CTL_DEL);
+        siblings_inherit(&a->siblings, now);
+        if (siblings_exist(&a->siblings) && acceptor_has_waiting(a))
+                siblings_poke(&a->siblings, now);
+}
+
+/* It may have come from a sibling that has it open still. */
+void acceptor_adopt(Acceptor *a, int fd) {
+        if (siblings_claim(&a->siblings, fd))
+                a->handlers.add(a->handlers.userdata, fd, siblings_exist(&a->siblings));
+}
+
+static void acceptor_pause(Acceptor *a) {
+        acceptor_give_way(a);
+        a->retry_at = a->server->now + RETRY_USEC;
 }
 
 void acceptor_start(Acceptor *a) {

@@ -42,12 +42,21 @@ typedef struct AcceptorPlace {
         const Board *board;
         const BoardCell *cell;
         unsigned slot;
+        bool twin; /* another process takes over when this one dies */
 } AcceptorPlace;
 
 /* Prepares the descriptors 3 … 3 + @n_listeners - 1. Failures are logged. */
 int acceptor_init(Acceptor *a, const Server *server, const AcceptorPlace *place,
                 const AcceptorHandlers *handlers, unsigned n_listeners, unsigned max_connections);
 void acceptor_done(Acceptor *a);
+
+/* Takes over from a worker that has died, whose epoll instance is gone on with: before the connections are
+ * looked at. Then acceptor_begin(), and acceptor_start() when it is known how many there are. */
+void acceptor_inherit(Acceptor *a);
+
+/* A connection of such a worker of which nothing was known yet, but that it is open: adds it, unless
+ * somebody else serves it; then it is closed. */
+void acceptor_adopt(Acceptor *a, int fd);
 
 /* Listens, unless it does already, or the server drains or is full: by EVENT_LISTENER in the epoll instance
  * that a->epoll_fd names by now. To be called when a connection was closed, too. */

@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -46,8 +47,9 @@ static struct {
         BoardCell *cell;
         const char *path;
         char name[64];
-        uintptr_t begin, end;  /* of the module's memory */
-        bool journal;          /* stderr is a stream of it, and takes a priority at the head of a line */
+        uintptr_t begin, end; /* of the module's memory */
+        bool journal;         /* stderr is a stream of it, and takes a priority at the head of a line */
+        _Atomic uint32_t *word;
         _Atomic pid_t speaker; /* the thread that died first; 0: none has */
 } crash;
 
@@ -188,6 +190,8 @@ static bool may_speak(void) {
 static void on_signal(int signo, siginfo_t *si, void *context) {
         Text t = { 0 };
 
+        if (getpid() == crash.pid && crash.word && (si->si_code > 0 || si->si_pid == crash.pid))
+                atomic_store(crash.word, (uint32_t) signo);
         if (getpid() == crash.pid && may_speak()) {
                 describe(&t, signo, si, context);
                 say(&t);
@@ -244,6 +248,17 @@ static int find_end(struct dl_phdr_info *info, size_t size, void *userdata) {
                         crash.end = MAX(crash.end, info->dlpi_addr + info->dlpi_phdr[i].p_vaddr +
                                                                    info->dlpi_phdr[i].p_memsz);
         return 1;
+}
+
+/* The module has called exit(3), which is as good as a crash. */
+static void on_end(void) {
+        if (getpid() == crash.pid)
+                atomic_store(crash.word, SIGABRT);
+}
+
+void crash_note_in(_Atomic uint32_t *word) {
+        crash.word = word;
+        (void) atexit(on_end);
 }
 
 void crash_set_module(const char *name, const void *address) {

@@ -5,6 +5,7 @@
  * was doing. They go to stderr and to the board, where the master finds them; then the signal does what it
  * always does, so that the exit status and the core file stay what they would have been. */
 
+#include <stdatomic.h>
 #include <stddef.h>
 
 #include "board/board.h"
@@ -25,6 +26,10 @@ struct CrashScope {
 
 /* Catches the signals. @cell is borrowed and @path is too, for ever. */
 int crash_init(BoardCell *cell, const char *path);
+
+/* Where the signal is noted, too, or an end of the module's own making, for whoever goes on with what the
+ * worker leaves; borrowed, for ever. */
+void crash_note_in(_Atomic uint32_t *word);
 
 /* The module is loaded: its name, and any address in it, by which its place is found. */
 void crash_set_module(const char *name, const void *address);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,12 +28,16 @@ typedef enum MessageKind {
         MESSAGE_CONNECTION, /* with its descriptor */
 } MessageKind;
 
-/* Readers let longer ones pass: a later version may have more to say. */
+/* Readers let longer ones pass: a later version may have more to say; and shorter ones, down to the first
+ * eight bytes, which were all that there was once. */
 typedef struct Message {
         uint8_t version;
         uint8_t kind;
         uint8_t reserved[6];
+        uint64_t cookie; /* of a connection; 0: nobody else may have it */
 } Message;
+
+#define MESSAGE_MIN offsetof(Message, cookie)
 
 static int parse_range(const char *text, unsigned *ret_first, unsigned *ret_n) {
         char first[16];
@@ -69,8 +74,8 @@ int inbox_from_environment(Inbox *inboxes, unsigned max) {
 }
 
 /* @fd: -EBADF: none is sent. */
-static int send_message(const Inbox *inbox, MessageKind kind, int fd) {
-        Message message = { .version = MESSAGE_VERSION, .kind = kind };
+static int send_message(const Inbox *inbox, MessageKind kind, int fd, uint64_t cookie) {
+        Message message = { .version = MESSAGE_VERSION, .kind = kind, .cookie = cookie };
         union {
                 struct cmsghdr header;
                 char bytes[CMSG_SPACE(sizeof(int))];
@@ -89,12 +94,12 @@ static int send_message(const Inbox *inbox, MessageKind kind, int fd) {
         return sendmsg(inbox->send_fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
-int inbox_send_connection(const Inbox *inbox, int fd) {
-        return send_message(inbox, MESSAGE_CONNECTION, fd);
+int inbox_send_connection(const Inbox *inbox, int fd, uint64_t cookie) {
+        return send_message(inbox, MESSAGE_CONNECTION, fd, cookie);
 }
 
 int inbox_send_poke(const Inbox *inbox) {
-        return send_message(inbox, MESSAGE_POKE, -EBADF);
+        return send_message(inbox, MESSAGE_POKE, -EBADF, 0);
 }
 
 /* Returns the one descriptor that came, or -EBADF; of several none is kept. */
@@ -133,7 +138,7 @@ static bool has_free_descriptor(const Inbox *inbox) {
         return fd >= 0;
 }
 
-int inbox_receive(const Inbox *inbox, int *ret_fd) {
+int inbox_receive(const Inbox *inbox, int *ret_fd, uint64_t *ret_cookie) {
         Message message = { 0 };
         union {
                 struct cmsghdr header;
@@ -150,13 +155,14 @@ int inbox_receive(const Inbox *inbox, int *ret_fd) {
         if (n < 0)
                 return -EAGAIN; /* what else may be the matter: nothing can be read from it now */
         _cleanup_close_ int fd = take_descriptor(&msg);
-        if ((size_t) n < sizeof(message) || message.version != MESSAGE_VERSION)
+        if ((size_t) n < MESSAGE_MIN || message.version != MESSAGE_VERSION)
                 return INBOX_IGNORED;
         if (message.kind == MESSAGE_POKE)
                 return INBOX_POKED;
         if (message.kind != MESSAGE_CONNECTION || fd < 0 || !is_connection(fd))
                 return INBOX_IGNORED;
         *ret_fd = TAKE_FD(fd);
+        *ret_cookie = message.cookie;
         return 0;
 }
 

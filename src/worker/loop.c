@@ -14,7 +14,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -32,13 +31,11 @@
 
 #define EVENTS_MAX 64
 
-#define DESCRIPTORS_RESERVED 32 /* standard streams, board, folder, what a library opens; not listeners */
-
-#define DESCRIPTORS_MAX (4 * 1024 * 1024)
-
 #define ORPHAN_DRAIN (5 * USEC_PER_SEC)
 
 #define NO_PROXY_INTERVAL (10 * USEC_PER_SEC)
+
+#define TARGET_LOGGED_MAX 200
 
 void loop_block_signals(void) {
         const struct sigaction ignore = { .sa_handler = SIG_IGN };
@@ -80,10 +77,11 @@ static int loop_init_signals(Loop *l) {
 static int loop_init_channel(Loop *l) {
         int r;
 
-        if (l->channel_fd < 0)
+        if (l->in->channel_fd < 0)
                 return 0;
-        r = loop_epoll(l, EPOLL_CTL_ADD, l->channel_fd, master_link_events(), event_data(EVENT_CHANNEL, 0));
-        if (r < 0)
+        r = loop_epoll(l, EPOLL_CTL_ADD, l->in->channel_fd, master_link_events(),
+                        event_data(EVENT_CHANNEL, 0));
+        if (r < 0 && r != -EEXIST) /* by who served before */
                 return log_error_errno(r, "Failed to listen to the master: %m");
         return 0;
 }
@@ -97,27 +95,6 @@ static int loop_init_inner(Loop *l) {
         if (r < 0)
                 return log_error_errno(r, "Failed to listen to the module's events: %m");
         return 0;
-}
-
-/* A connection takes a descriptor, and another one while it is sent a file. What the handler keeps comes on
- * top of that, and gives way where there are not so many. systemd leaves the soft limit at
- * 1024 for the sake of select(2), which is not used here (systemd.exec(5), LimitNOFILE=). */
-static void acceptor_fit_connections(Acceptor *a, unsigned n_kept) {
-        rlim_t reserved = DESCRIPTORS_RESERVED + (rlim_t) a->n_listeners + 2 * (rlim_t) a->siblings.n;
-        rlim_t needed = (rlim_t) a->max_connections * 2 + reserved, wanted = needed + n_kept;
-        struct rlimit limit, raised;
-
-        if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted)
-                return;
-        raised = limit;
-        raised.rlim_cur = MIN(limit.rlim_max, wanted);
-        if (setrlimit(RLIMIT_NOFILE, &raised) >= 0)
-                limit = raised;
-        if (limit.rlim_cur >= needed)
-                return;
-        a->max_connections = limit.rlim_cur > reserved + 1 ? (unsigned) (limit.rlim_cur - reserved) / 2 : 1;
-        log_debug("The limit of %ju descriptors (LimitNOFILE=) allows %u connections at a time.",
-                        (uintmax_t) limit.rlim_cur, a->max_connections);
 }
 
 static void loop_set_time(Loop *l) {
@@ -138,33 +115,54 @@ static void loop_on_no_proxy(void *userdata, const char *reason) {
                         reason);
 }
 
-static int loop_init_server(Loop *l, const Options *options, const Handler *handler) {
-        ServerSettings settings = options->server;
-        struct rlimit limit;
+/* So that whoever looks for the reason finds the request. */
+static void loop_on_refused(void *userdata, const Exchange *x, unsigned status) {
+        const char *head = exchange_head(x);
+        HttpSlice method = x->request.method_name, path = x->request.path;
+
+        log_warning("%s the request %.*s %.*s, which is answered %u.",
+                        status == 500 ? "Several processes in a row have died of"
+                                      : "A process has died, and nobody knows what became of",
+                        (int) method.length, head + method.offset,
+                        (int) MIN(path.length, (uint32_t) TARGET_LOGGED_MAX), head + path.offset, status);
+}
+
+static int loop_init_server(Loop *l, const Handler *handler) {
+        Server *s = &l->server;
         int r;
 
-        /* A number is below the limit, and the lowest one that is free. */
-        if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-                return log_error_errno(-errno, "Failed to get the limit of descriptors: %m");
-        settings.n_descriptors = (unsigned) MIN(limit.rlim_cur, (rlim_t) DESCRIPTORS_MAX);
-        settings.proxy_protocol = options->proxy_protocol;
-        settings.max_body = options->max_body_bytes;
-        settings.timeout_usec[TIMEOUT_BODY] = options->body_timeout_usec;
-        settings.timeout_usec[TIMEOUT_ANSWER] = options->answer_timeout_usec;
-        r = server_init(&l->server, &settings, handler, l->cell);
+        r = server_init(s, &l->in->settings, handler, l->cell, &l->in->table);
         if (r < 0)
                 return log_error_errno(r, "Failed to reserve memory for connections: %m");
-        l->server.on_no_proxy = loop_on_no_proxy;
-        l->server.no_proxy_userdata = l;
+        s->n_requests = atomic_load_explicit(&l->cell->requests, memory_order_relaxed);
+        s->on_no_proxy = loop_on_no_proxy;
+        s->no_proxy_userdata = l;
+        s->alone = !l->area;
+        s->on_refused = loop_on_refused;
+        s->refused_userdata = l;
         loop_set_time(l);
         return 0;
+}
+
+/* Whoever takes over goes by this: which connection was being dealt with, and that epoll may not know yet
+ * what it waits for. */
+static void loop_touch(const Loop *l, Connection *c) {
+        connection_touch(c);
+        if (l->area)
+                atomic_store_explicit(&l->area->running, (uint32_t) c->fd + 1, memory_order_release);
+}
+
+static void loop_settle(const Loop *l) {
+        if (l->area)
+                atomic_store_explicit(&l->area->running, 0, memory_order_release);
 }
 
 /* A close alone makes epoll forget the socket, and tells the client, no sooner than nobody has it open any
  * more (epoll(7)). A module's child has, until it starts its program: an event that came by then would be
  * taken for one of the next connection with that number. So has who handed it over, and that one may be
  * stopped for long. A client whose answer is not complete is to see a reset. */
-static void loop_let_go(const Loop *l, const Connection *c) {
+static void loop_let_go(const Loop *l, Connection *c) {
+        connection_begin_close(c);
         if (c->watched)
                 (void) loop_epoll(l, EPOLL_CTL_DEL, c->fd, 0, 0);
         if (c->handed && !c->record->broken)
@@ -198,10 +196,7 @@ void loop_done(Loop *l) {
         l->server.draining = l->server.ending = true;
         loop_close_all(l);
         server_done(&l->server);
-        acceptor_done(&l->acceptor);
         l->signal_fd = safe_close(l->signal_fd);
-        l->channel_fd = safe_close(l->channel_fd);
-        l->epoll_fd = safe_close(l->epoll_fd);
 }
 
 static uint32_t events_for(ConnectionWant want) {
@@ -209,8 +204,19 @@ static uint32_t events_for(ConnectionWant want) {
                (want & CONNECTION_WANT_HANGUP ? EPOLLRDHUP : 0);
 }
 
-/* Does what the connection wants next. @op: EPOLL_CTL_MOD, or EPOLL_CTL_ADD for one that epoll does not know
- * yet. */
+/* What epoll knows of one that was taken over is not known here. */
+static int loop_watch(const Loop *l, const Connection *c, int op, uint32_t events) {
+        uint64_t data = event_data(EVENT_CONNECTION, (unsigned) c->fd);
+        int r;
+
+        r = loop_epoll(l, op, c->fd, events, data);
+        if (r == -ENOENT && op == EPOLL_CTL_MOD)
+                r = loop_epoll(l, EPOLL_CTL_ADD, c->fd, events, data);
+        return r;
+}
+
+/* Does what the connection wants next, after it was touched. @op: EPOLL_CTL_MOD, or EPOLL_CTL_ADD for one
+ * that epoll does not know yet. */
 static void loop_apply(Loop *l, Connection *c, int op, ConnectionWant want) {
         uint32_t events = events_for(want);
 
@@ -218,13 +224,16 @@ static void loop_apply(Loop *l, Connection *c, int op, ConnectionWant want) {
          * is dealt with. */
         board_cell_beat(l->cell);
         if (!(want & CONNECTION_WANT_CLOSE) && (c->events != events || op == EPOLL_CTL_ADD)) {
-                if (loop_epoll(l, op, c->fd, events, event_data(EVENT_CONNECTION, (unsigned) c->fd)) < 0)
+                if (loop_watch(l, c, op, events) < 0)
                         want = CONNECTION_WANT_CLOSE;
                 c->watched = true;
                 c->events = events;
         }
         if (want & CONNECTION_WANT_CLOSE)
                 loop_close(l, c);
+        else
+                connection_settle(c);
+        loop_settle(l);
 }
 
 /* The request has mostly arrived together with the connection, so it is tried at once. If not, the time for
@@ -239,45 +248,45 @@ static void loop_add_connection(void *userdata, int fd, bool handed) {
                 return;
         }
         c->handed = handed;
+        loop_touch(l, c);
         loop_apply(l, c, EPOLL_CTL_ADD, connection_ready(c));
 }
 
-int loop_init(Loop *l, const Board *board, BoardCell *cell, const Identity *identity, int channel_fd,
-                const Options *options, const Handler *handler) {
-        const AcceptorPlace place = { .board = board, .cell = cell, .slot = identity->worker };
-        const AcceptorHandlers handlers = { .add = loop_add_connection, .userdata = l };
+static void loop_init_acceptor(Loop *l) {
+        l->acceptor = l->in->acceptor;
+        l->acceptor.server = &l->server;
+        l->acceptor.handlers = (AcceptorHandlers){ .add = loop_add_connection, .userdata = l };
+        if (l->successor)
+                acceptor_inherit(&l->acceptor);
+}
+
+int loop_init(Loop *l, Inheritance *in, Successor *successor, const Handler *handler) {
+        uint64_t max_requests = in->options->max_requests;
         int r;
 
         *l = (Loop){
-                .epoll_fd = -EBADF,
+                .in = in,
+                .epoll_fd = in->epoll_fd,
+                .board = in->board,
+                .cell = in->cell,
+                .area = in->area,
+                .successor = successor,
                 .signal_fd = -EBADF,
-                .channel_fd = channel_fd,
-                .board = board,
-                .cell = cell,
-                .leave_at = options->max_requests > 0 ? options->max_requests : UINT64_MAX,
+                .leave_at = max_requests > 0 ? max_requests : UINT64_MAX,
                 .end_at = USEC_INFINITY,
-                .master = identity->master,
         };
-        r = acceptor_init(&l->acceptor, &l->server, &place, &handlers, identity->n_listeners,
-                        options->max_connections);
-        if (r < 0)
-                return r;
-        acceptor_fit_connections(&l->acceptor, handler->n_kept);
-        r = loop_init_server(l, options, handler);
-        if (r < 0)
-                return r;
-        l->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-        if (l->epoll_fd < 0)
-                return log_error_errno(-errno, "Failed to create an epoll instance: %m");
-        r = loop_init_signals(l);
+        r = loop_init_server(l, handler);
+        if (r >= 0)
+                r = loop_init_signals(l);
         if (r >= 0)
                 r = loop_init_channel(l);
         if (r >= 0)
                 r = loop_init_inner(l);
         if (r < 0)
                 return r;
-        l->acceptor.epoll_fd = l->epoll_fd;
-        acceptor_start(&l->acceptor);
+        loop_init_acceptor(l);
+        if (!l->successor) /* which does not know yet whether it has room */
+                acceptor_start(&l->acceptor);
         return 0;
 }
 
@@ -297,20 +306,33 @@ static void loop_drain(Loop *l, bool orphan) {
                 l->on_drain(l->drain_userdata);
 }
 
+/* The master's end sends the same signal as the master does (PR_SET_PDEATHSIG); a keeper knows which it was.
+ */
+static bool loop_is_orphan(const Loop *l) {
+        return l->area ? atomic_load(&l->area->orphaned) : getppid() != l->in->identity->master;
+}
+
+/* Whoever told it, this process or all of the unit's: nobody is to take over from one that drains. */
+static void loop_retire(Loop *l, bool orphan) {
+        if (l->area && !atomic_load(&l->area->retiring))
+                area_retire(l->area, orphan);
+        loop_drain(l, orphan);
+}
+
 static void loop_read_signals(Loop *l) {
         struct signalfd_siginfo info;
 
-        /* The master's end sends the same signal as the master does (PR_SET_PDEATHSIG). */
         while (read(l->signal_fd, &info, sizeof(info)) == sizeof(info))
-                loop_drain(l, /* orphan= */ getppid() != l->master);
+                loop_retire(l, loop_is_orphan(l));
 }
 
 static void loop_read_channel(Loop *l, uint32_t events) {
-        if (master_link_is_alive(l->channel_fd, events))
+        if (master_link_is_alive(l->in->channel_fd, events))
                 return;
-        (void) loop_epoll(l, EPOLL_CTL_DEL, l->channel_fd, 0, 0);
-        l->channel_fd = safe_close(l->channel_fd);
-        loop_drain(l, /* orphan= */ true);
+        (void) loop_epoll(l, EPOLL_CTL_DEL, l->in->channel_fd, 0, 0);
+        if (!l->area) /* else the number stays taken, as it is the keeper's */
+                l->in->channel_fd = safe_close(l->in->channel_fd);
+        loop_retire(l, /* orphan= */ true);
 }
 
 static bool is_order(const struct epoll_event *ev) {
@@ -328,6 +350,7 @@ static void loop_dispatch_connection(Loop *l, const struct epoll_event *ev) {
         Connection *c = l->server.connections + event_number(ev);
         const uint32_t broken = EPOLLERR | EPOLLHUP;
 
+        loop_touch(l, c);
         if (ev->events & (broken | EPOLLRDHUP))
                 loop_apply(l, c, EPOLL_CTL_MOD, connection_hung_up(c, !(ev->events & broken)));
         else
@@ -348,6 +371,7 @@ static void loop_expire(Loop *l) {
 
         while ((t = server_next_expired(&l->server))) {
                 Connection *c = connection_from_timeout(t);
+                loop_touch(l, c);
                 loop_apply(l, c, EPOLL_CTL_MOD, connection_expired(c));
         }
         acceptor_expire(&l->acceptor);
@@ -359,8 +383,10 @@ static void loop_expire(Loop *l) {
 static void loop_run_runnable(Loop *l) {
         Connection *c;
 
-        while ((c = server_next_runnable(&l->server)))
+        while ((c = server_next_runnable(&l->server))) {
+                loop_touch(l, c);
                 loop_apply(l, c, EPOLL_CTL_MOD, connection_ready(c));
+        }
 }
 
 static int loop_timeout_msec(const Loop *l) {
@@ -431,21 +457,54 @@ static void loop_leave(Loop *l) {
                 board_cell_set_state(l->board, l->cell, BOARD_LEAVING);
 }
 
-int loop_run(Loop *l) {
+/* From here on a death of this process is taken over. The master is told what it has not been told yet by
+ * one that served before. */
+static void loop_tell_ready(Loop *l) {
+        uint32_t state = atomic_load_explicit(&l->cell->state, memory_order_relaxed);
+
+        if (l->area)
+                area_tell_served(l->area);
+        if (!l->server.draining && state != BOARD_READY && state != BOARD_LEAVING)
+                board_cell_set_state(l->board, l->cell, BOARD_READY);
+}
+
+/* First what is there already, without a call of the app: what it dies of then is a request, and not that it
+ * was taken over. */
+static void loop_take_over(Loop *l) {
+        successor_adopt(l->successor, &l->server);
+        acceptor_start(&l->acceptor);
+        board_cell_add_takeover(l->cell);
+        board_cell_beat(l->cell); /* a request at which it hangs now is no slow start */
+        loop_tell_ready(l);
+        if (atomic_load(&l->area->retiring))
+                loop_drain(l, loop_is_orphan(l));
+        loop_run_runnable(l);
+        successor_add_fresh(l->successor, &l->acceptor);
+}
+
+/* The client whose connection started the service is answered first; what the bell sets off in the master
+ * takes longer than that. */
+static int loop_begin(Loop *l) {
         int r;
 
-        if (!board_cell_begin(l->cell))
-                return 0; /* the master has no use for it any more, and is about to kill it */
         r = acceptor_begin(&l->acceptor);
         if (r < 0)
                 return r;
-        /* The client whose connection started the service is answered first; what the bell sets off in the
-         * master takes longer than that. */
+        if (l->successor)
+                loop_take_over(l);
         r = loop_turn(l, 0);
-        if (r >= 0 && !l->server.draining)
-                board_cell_set_state(l->board, l->cell, BOARD_READY);
+        if (r >= 0 && !l->successor)
+                loop_tell_ready(l);
         memory_trim();
+        return r;
+}
 
+int loop_run(Loop *l) {
+        int r;
+
+        if (!l->successor && !board_cell_begin(l->cell))
+                return 0; /* the master has no use for it any more, and is about to kill it */
+        r = loop_begin(l);
         while (r >= 0 && !loop_is_finished(l)) {
                 if (l->server.n_requests >= l->leave_at)
                         loop_leave(l);

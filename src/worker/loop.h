@@ -10,19 +10,21 @@
 #include "board/board.h"
 #include "http/server.h"
 #include "worker/acceptor.h"
+#include "worker/inheritance.h"
 #include "worker/log-writer.h"
-#include "worker/options.h"
+#include "worker/successor.h"
 
 typedef struct Loop {
-        int epoll_fd;
-        int signal_fd;
-        int channel_fd;     /* to the master; -EBADF: there is none, or its end has come */
-        const Board *board; /* borrowed, with the cell */
+        Inheritance *in; /* borrowed, with all that it has */
+        int epoll_fd;    /* its, as the next two */
+        const Board *board;
         BoardCell *cell;
+        Area *area;           /* likewise; NULL: nobody takes over when this process dies */
+        Successor *successor; /* borrowed; NULL: nothing is taken over */
+        int signal_fd;
         Acceptor acceptor;
-        uint64_t leave_at; /* number of answers; UINT64_MAX: never, or it has been said */
-        uint64_t end_at;   /* of a drain that nobody watches over; else USEC_INFINITY */
-        pid_t master;
+        uint64_t leave_at;    /* number of answers; UINT64_MAX: never, or it has been said */
+        uint64_t end_at;      /* of a drain that nobody watches over; else USEC_INFINITY */
         LogWriter *log;       /* borrowed; NULL: there is none */
         uint64_t no_proxy_at; /* of the last word about a connection that was no proxy's */
         Server server;
@@ -36,10 +38,9 @@ typedef struct Loop {
  * not end a worker. To be called first of all. */
 void loop_block_signals(void);
 
-/* Listens on the descriptors that the identity counts. Takes over the channel to the master, unless
- * @channel_fd is -EBADF. Failures are logged. */
-int loop_init(Loop *l, const Board *board, BoardCell *cell, const Identity *identity, int channel_fd,
-                const Options *options, const Handler *handler);
+/* Listens on the descriptors of the inheritance. @successor: has found out what another process has left
+ * behind; NULL: there was none. Failures are logged. */
+int loop_init(Loop *l, Inheritance *in, Successor *successor, const Handler *handler);
 void loop_done(Loop *l);
 
 /* Every exchange that is over is told to @log, which must outlive the loop. */

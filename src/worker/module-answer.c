@@ -168,6 +168,28 @@ ssize_t muster_http_write(muster_http_request *request, const void *data, size_t
         return n;
 }
 
+static_assert(MUSTER_HTTP_CHECKPOINT_MAX == EXCHANGE_STATE_MAX, "modules are told another size");
+
+int muster_http_checkpoint(muster_http_request *request, const void *state, size_t size) {
+        Call *c = CALL_FIND(request);
+
+        if (!c)
+                return -ESTALE;
+        if (!c->streams || c->events || !state || size == 0)
+                return -EINVAL;
+        return exchange_checkpoint(c->x, state, size);
+}
+
+size_t muster_http_get_checkpoint(muster_http_request *request, void *state, size_t size) {
+        Call *c = CALL_FIND(request);
+        char none;
+        size_t n;
+
+        if (!c || !exchange_get_checkpoint(c->x, state ?: &none, state ? size : 0, &n))
+                return 0;
+        return n;
+}
+
 int muster_http_add_trailer(muster_http_request *request, const char *name, const char *value) {
         Call *c = CALL_FIND(request);
 

@@ -466,6 +466,20 @@ int muster_http_resume_body(muster_http_request *request) {
         return pause_body(CALL_FIND(request), false);
 }
 
+const char *muster_http_request_id(muster_http_request *request) {
+        Call *c = CALL_FIND(request);
+        char id[EXCHANGE_ID_SIZE];
+        const char *kept;
+
+        if (!c)
+                return NULL;
+        exchange_get_id(c->x, id);
+        kept = call_keep_text(c, id, strlen(id));
+        if (kept)
+                exchange_allow_rerun(c->x);
+        return kept;
+}
+
 const char *muster_http_get_trailer(muster_http_request *request, const char *name) {
         Call *c = CALL_FIND(request);
         const char *value;

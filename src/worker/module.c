@@ -15,8 +15,8 @@
 
 #define SYMBOL "muster_module"
 
-/* What a module of the first version has. */
-#define SIZE_MIN sizeof(muster_http_module)
+/* What every module has. One that was made with an older header ends before what came later. */
+#define SIZE_MIN offsetof(muster_http_module, repeatable)
 
 static int module_check(const Module *m, char error[static MODULE_ERROR_MAX]) {
         const muster_http_module *d = m->target.descriptor;
@@ -109,8 +109,14 @@ int module_init(Module *m, const char *path, unsigned n_threads, BoardCell *cell
         return module_start(m, ret_error);
 }
 
+static bool module_is_repeatable(const muster_http_module *d) {
+        return d->size > SIZE_MIN && d->repeatable;
+}
+
 Handler module_handler(Module *m) {
-        return (Handler){ .request = module_api_request, .userdata = &m->target };
+        return (Handler){ .request = module_api_request,
+                .userdata = &m->target,
+                .reruns = module_is_repeatable(m->target.descriptor) };
 }
 
 void module_retire(void *userdata) {

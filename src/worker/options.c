@@ -33,6 +33,7 @@ enum {
         ARG_MAX_CONNECTIONS,
         ARG_MAX_REQUESTS,
         ARG_PROXY_PROTOCOL,
+        ARG_NO_TWIN,
         ARG_MODULE,
         ARG_THREADS,
         ARG_MAX_BODY,
@@ -60,6 +61,7 @@ static const struct option long_options[] = {
         { "max-connections", required_argument, NULL, ARG_MAX_CONNECTIONS },
         { "max-requests", required_argument, NULL, ARG_MAX_REQUESTS },
         { "proxy-protocol", no_argument, NULL, ARG_PROXY_PROTOCOL },
+        { "no-twin", no_argument, NULL, ARG_NO_TWIN },
         { "module", required_argument, NULL, ARG_MODULE },
         { "threads", required_argument, NULL, ARG_THREADS },
         { "max-body", required_argument, NULL, ARG_MAX_BODY },
@@ -93,6 +95,7 @@ static void print_help(void) {
                "  --max-connections=10000  open at a time; more wait in the kernel\n"
                "  --max-requests=0         ask to be replaced after so many; 0: never\n"
                "  --proxy-protocol         connections begin with a header of the PROXY protocol\n"
+               "  --no-twin                nobody takes over when it dies\n"
                "  --access-log=            \"journal\" or a file, for a line for each answer\n"
                "  --access-log-format=common  or combined or json\n"
                "  -h --help, --version\n\n"
@@ -299,6 +302,9 @@ static int apply_option(int c, const char *name, char *argv[], Options *o) {
         case ARG_PROXY_PROTOCOL:
                 o->proxy_protocol = true;
                 return 0;
+        case ARG_NO_TWIN:
+                o->twin = false;
+                return 0;
         case ARG_ACCESS_LOG:
                 return parse_log(name, &o->access_log);
         case ARG_ACCESS_LOG_FORMAT:
@@ -323,6 +329,7 @@ static int apply_option(int c, const char *name, char *argv[], Options *o) {
 static void set_defaults(Options *o) {
         *o = (Options){
                 .max_connections = 10000,
+                .twin = true,
                 .threads = 4,
                 .max_body_bytes = 1024 * 1024,
                 .body_timeout_usec = 30 * USEC_PER_SEC,

@@ -28,6 +28,7 @@ typedef struct Options {
         unsigned max_connections;
         uint64_t max_requests; /* after which it asks to be replaced; 0: never */
         bool proxy_protocol;
+        bool twin; /* another process takes over when it dies */
         ServerSettings server;
 
         const char *module; /* NULL: files are served */

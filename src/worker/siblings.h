@@ -5,7 +5,10 @@
  * found out on the board (fairness.h), and what is handed over goes by the inbox of a slot (inbox.h).
  *
  * A worker sits in its slot's seat while it accepts. Who hands something over looks after it: if it has not
- * been taken in time, because its new owner is stopped, busy or dead, it takes it out again. */
+ * been taken in time, because its new owner is stopped, busy or dead, it takes it out again.
+ *
+ * Where another process takes over from a worker that dies, with the same descriptors, what is on its way is
+ * claimed by who serves it (board/claims.h). */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -17,11 +20,14 @@ typedef struct Siblings {
         BoardSeat *seats; /* borrowed, as the cells; NULL: there are no siblings, nothing here does
                              anything then */
         const BoardCell *cells;
+        BoardClaims *claims;
+        bool claimed; /* what it hands over is to be claimed, as somebody takes over from it when it dies */
+        bool inherited;
         unsigned n; /* seats that count */
         unsigned mine;
         bool serves;   /* it may be handed something */
         bool sits;     /* it wants to be, and sits in its seat unless another worker does */
-        uint32_t mark; /* of this worker, as the owner of a seat */
+        uint32_t mark; /* of this worker, and of those that it has taken over from, as the owner of a seat */
         unsigned n_offers;
         uint64_t handed;   /* a bit for each seat whose inbox is to be looked after */
         uint64_t deadline; /* for that; USEC_INFINITY: there is nothing to look after */
@@ -29,14 +35,24 @@ typedef struct Siblings {
 } Siblings;
 
 /* Takes the inboxes of the environment; none are there when the app has one worker only, or there are too
- * many slots before that of the worker. @slot counts from 1. Failures are logged. */
-int siblings_init(Siblings *s, const Board *board, const BoardCell *cell, unsigned slot, uint64_t now);
+ * many slots before that of the worker. @slot counts from 1. @claimed: somebody takes over from the worker
+ * when it dies. Failures are logged. */
+int siblings_init(Siblings *s, const Board *board, const BoardCell *cell, unsigned slot, bool claimed,
+                uint64_t now);
 
 bool siblings_exist(const Siblings *s);
 
 /* What comes to the slot is read by this worker: that is what its loop waits for. -EBADF: nothing is to be
  * waited for. */
 int siblings_fd(const Siblings *s);
+
+/* Takes over from a worker that has died: before siblings_begin(). What that one had begun is brought to an
+ * end, or left to whoever it concerns. */
+void siblings_inherit(Siblings *s, uint64_t now);
+
+/* Whether a connection that such a worker had, but had not begun to serve, is to be served. False: somebody
+ * else does, and this copy of it is closed. */
+bool siblings_claim(Siblings *s, int fd);
 
 /* Sits down: as the first worker, which begins to serve, or again after having got up, when the seat is
  * free.
@@ -65,7 +81,8 @@ void siblings_poke(Siblings *s, uint64_t now);
 /* From here on nothing in the inbox is pending: it is about to be read. Returns whether something was. */
 bool siblings_open_inbox(Siblings *s);
 
-/* The next message of the slot's inbox, as inbox_receive(). */
+/* The next message of the slot's inbox, as inbox_receive(); INBOX_IGNORED also for a connection that
+ * somebody else has claimed. */
 int siblings_receive(Siblings *s, int *ret_fd);
 
 /* Looks after what was handed over, when s->deadline has come. Returns 0 with a connection in @ret_fd that

@@ -519,7 +519,7 @@ bool static_give_way(void *userdata) {
 }
 
 /* How many files may be kept open: most of the descriptors that the process may have are for clients. */
-static unsigned max_files(const Options *options) {
+unsigned static_max_files(const Options *options) {
         struct rlimit limit;
 
         if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
@@ -538,7 +538,7 @@ void static_site_init(StaticSite *site, int directory, const Options *options, c
         };
         file_cache_init(&site->cache, &site->root,
                         &(FileCacheSettings){
-                                        .max_files = max_files(options),
+                                        .max_files = static_max_files(options),
                                         .valid_usec = options->file_cache_valid_usec,
                                         .index = options->index ? options->index : "index.html",
                                         .precompressed = options->precompressed,

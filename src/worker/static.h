@@ -18,6 +18,9 @@ typedef struct StaticSite {
         const Identity *identity; /* borrowed, as are the strings of the options */
 } StaticSite;
 
+/* How many files are kept open at most. */
+unsigned static_max_files(const Options *options);
+
 /* Borrows @directory, which may be O_PATH. */
 void static_site_init(StaticSite *site, int directory, const Options *options, const Identity *identity);
 void static_site_done(StaticSite *site);

@@ -20,6 +20,7 @@
 
 typedef struct Fuzz {
         BoardCell cell;
+        Table table;
         Server server;
         Connection *connection;
         Exchange *open; /* not answered yet */
@@ -138,8 +139,9 @@ static void fuzz_init(Fuzz *f, uint8_t seed) {
         server_settings_init(&settings);
         settings.max_request_head = SERVER_MIN_HEAD;
         settings.proxy_protocol = seed & 1;
-        check(server_init(&f->server, &settings, &(Handler){ .request = request, .userdata = f },
-                              &f->cell) == 0);
+        check(server_init_table(&settings, &f->table) == 0);
+        check(server_init(&f->server, &settings, &(Handler){ .request = request, .userdata = f }, &f->cell,
+                              &f->table) == 0);
         server_set_time(&f->server, USEC_PER_SEC, 1);
         check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0);
         f->client = fds[1];
@@ -222,7 +224,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 check_alive(&f);
                 const Record *r = f.connection->record;
                 if (r->state == CONNECTION_IDLE && f.want != CONNECTION_WANT_CLOSE)
-                        check(r->input == BUFFER_NONE && r->output == BUFFER_NONE &&
+                        check(f.connection->input == BUFFER_NONE && r->out.buffer == BUFFER_NONE &&
                                         !f.connection->exchange);
                 check(!(f.want & CONNECTION_WANT_WRITE) || r->state == CONNECTION_SENDING ||
                                 f.connection->exchange);
@@ -231,6 +233,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (f.open)
                 exchange_abort(f.open);
         server_done(&f.server);
+        table_done(&f.table);
         safe_close(f.client);
         check(f.cell.connections == 0);
         return 0;

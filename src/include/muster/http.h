@@ -26,6 +26,7 @@
  * handler is called.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -70,6 +71,11 @@ typedef struct muster_http_module {
         void (*retire)(void *state);
         /** Called once at the end: no request is left, and no work. May be NULL. */
         void (*stop)(void *state);
+        /** Requests of any method may be run again after the death of a process that had not answered them
+         * (muster-twin(7)): what handlers do bears repeating, or is atomic on muster_http_request_id().
+         * Without it that goes for GET, HEAD, OPTIONS and TRACE, and for a request from there on where that
+         * function was called; a death between its handler's start and that call is answered with 503. */
+        bool repeatable;
 } muster_http_module;
 
 /** The module's own; see MUSTER_HTTP_MODULE(). */
@@ -86,6 +92,18 @@ extern const muster_http_module muster_module __attribute__((visibility("default
 #pragma GCC visibility push(default)
 
 /* The request */
+
+/**
+ * A name of the request that no other one has or will have, and that stays the same when another process
+ * runs the request again because this one has died (muster-twin(7)). Letters, digits and '-', at most 47 of
+ * them.
+ *
+ * Who makes an effect atomic on it (a unique key of a database, O_EXCL, SET NX) asks for it before the
+ * effect, and before a large body is read: from there on the request is run again until it is answered. Of a
+ * method that is not safe, a request which nobody has asked for its name is answered with 503 instead; see
+ * muster_http_module.repeatable. NULL: the request is over, or there is no memory.
+ */
+const char *muster_http_request_id(muster_http_request *request);
 
 /** Methods: muster_http_get_method(). */
 enum {
@@ -257,6 +275,39 @@ typedef void (*muster_http_writable_handler_t)(muster_http_request *request, voi
  * muster_http_send_event() returned -EAGAIN. */
 int muster_http_set_writable_handler(
                 muster_http_request *request, muster_http_writable_handler_t handler, void *userdata);
+
+/** The largest state of muster_http_checkpoint(), in bytes. */
+#define MUSTER_HTTP_CHECKPOINT_MAX 256
+
+/**
+ * What was written so far is complete, and another process can go on from here if this one dies
+ * (muster-twin(7)): its request function is called with the request, whatever the method, and finds the
+ * state by muster_http_get_checkpoint(). A body that did not fit into the buffer has to be kept for that
+ * (muster_http_request_id(), .repeatable). From the first call on what is written is sent when the next
+ * checkpoint or muster_http_end() covers it. Of more than there is room for (about 16 KiB) a part is sent
+ * before that; a process that dies then takes the answer with it.
+ *
+ * Only what muster_http_write() has taken counts: the state is to say where the rest begins.
+ *
+ * @state  what the next process needs, copied; no pointers
+ * @size   1 … MUSTER_HTTP_CHECKPOINT_MAX
+ *
+ * Returns 0 or a negative errno; -EINVAL: there is no state, or the answer has not begun, or is one of
+ * events; -EMSGSIZE: the state is too large; -ENOMEM; -ECONNRESET: the client has left. On failure the
+ * checkpoint before stays.
+ */
+int muster_http_checkpoint(muster_http_request *request, const void *state, size_t size);
+
+/**
+ * Finds out whether the answer has to go on from a checkpoint; to be called before muster_http_begin(). If
+ * it has to, that is called as it was by the process which died, with the same size. It and the headers say
+ * nothing more to the client, and any other answer breaks the connection.
+ *
+ * @state  where the first @size bytes of the state are copied to; may be NULL
+ *
+ * Returns the size of the state; 0: there is none, and the answer is to be given from its start.
+ */
+size_t muster_http_get_checkpoint(muster_http_request *request, void *state, size_t size);
 
 /** Adds a field behind the body, of one whose size was not announced. Clients of HTTP/1.0 do not get it.
  * Otherwise as muster_http_add_header(), with room for 1 KiB. */

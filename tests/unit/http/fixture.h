@@ -13,6 +13,7 @@
 #define GET "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 static BoardCell cell;
+static Table table;
 static Server server;
 static Connection *connection;
 static int client;
@@ -21,7 +22,8 @@ static inline void fixture_open(const ServerSettings *settings, const Handler *h
         int fds[2];
 
         cell = (BoardCell){ 0 };
-        assert_int_equal(server_init(&server, settings, handler, &cell), 0);
+        assert_int_equal(server_init_table(settings, &table), 0);
+        assert_int_equal(server_init(&server, settings, handler, &cell, &table), 0);
         server_set_time(&server, USEC_PER_SEC, 1);
         assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
         client = fds[1];
@@ -33,6 +35,7 @@ static inline void fixture_close(void) {
                 connection_done(connection);
         connection = NULL;
         server_done(&server);
+        table_done(&table);
         client = safe_close(client);
 }
 

@@ -58,14 +58,14 @@ static int teardown(void **state) {
 static void test_idle_owns_nothing(void **state) {
         for (int i = 0; i < 3; i++) {
                 assert_int_equal(connection->record->state, CONNECTION_IDLE);
-                assert_int_equal(connection->record->input, BUFFER_NONE);
-                assert_int_equal(connection->record->output, BUFFER_NONE);
+                assert_int_equal(connection->input, BUFFER_NONE);
+                assert_int_equal(connection->record->out.buffer, BUFFER_NONE);
                 assert_int_equal(say(GET), CONNECTION_WANT_READ);
                 assert_non_null(strstr(heard(), "\r\n\r\nok"));
         }
         assert_int_equal(say("GET"), CONNECTION_WANT_READ);
         assert_int_equal(connection->record->state, CONNECTION_READING);
-        assert_int_not_equal(connection->record->input, BUFFER_NONE);
+        assert_int_not_equal(connection->input, BUFFER_NONE);
 }
 
 /* A body that the handler did not ask for passes by behind the answer, in pieces, and the request behind it

@@ -713,7 +713,7 @@ static void test_parts(void **state) {
         assert_memory_equal(p, "AA012B0123456789", 16);
         assert_memory_equal(p + 7 + 3 + 10000 - 5, "9CDDD", 5);
         assert_int_equal(n_got - (size_t) (p - got), 10010);
-        assert_int_equal(connection->record->parts, BUFFER_NONE);
+        assert_int_equal(connection->record->out.parts, BUFFER_NONE);
         assert_int_equal(fcntl(fd, F_GETFD), -1);
 }
 

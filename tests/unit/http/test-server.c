@@ -10,6 +10,7 @@
 #include "basic/clock.h"
 
 static BoardCell cell;
+static Table table;
 static Server server;
 
 static int setup(void **state) {
@@ -17,13 +18,15 @@ static int setup(void **state) {
 
         server_settings_init(&settings);
         cell = (BoardCell){ 0 };
-        assert_int_equal(server_init(&server, &settings, &(Handler){ 0 }, &cell), 0);
+        assert_int_equal(server_init_table(&settings, &table), 0);
+        assert_int_equal(server_init(&server, &settings, &(Handler){ 0 }, &cell, &table), 0);
         server_set_time(&server, 1000 * USEC_PER_SEC, 0);
         return 0;
 }
 
 static int teardown(void **state) {
         server_done(&server);
+        table_done(&table);
         return 0;
 }
 

@@ -19,6 +19,7 @@
 
 static Inbox inbox;
 static int connection[2];
+static uint64_t cookie;
 
 static int setup(void **state) {
         int fds[2];
@@ -69,23 +70,23 @@ static void test_connection(void **state) {
         int fd = -EBADF;
 
         assert_true(inbox_is_empty(&inbox));
-        assert_int_equal(inbox_send_connection(&inbox, connection[0]), 0);
+        assert_int_equal(inbox_send_connection(&inbox, connection[0], 7), 0);
         assert_false(inbox_is_empty(&inbox));
-        assert_int_equal(inbox_receive(&inbox, &fd), 0);
+        assert_int_equal(inbox_receive(&inbox, &fd, &cookie), 0);
         assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
         assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
         assert_int_equal(write(connection[1], "x", 1), 1);
         char c;
         assert_int_equal(read(fd, &c, 1), 1);
         close(fd);
-        assert_int_equal(inbox_receive(&inbox, &fd), -EAGAIN);
+        assert_int_equal(inbox_receive(&inbox, &fd, &cookie), -EAGAIN);
 }
 
 static void test_poke(void **state) {
         int fd = -EBADF;
 
         assert_int_equal(inbox_send_poke(&inbox), 0);
-        assert_int_equal(inbox_receive(&inbox, &fd), INBOX_POKED);
+        assert_int_equal(inbox_receive(&inbox, &fd, &cookie), INBOX_POKED);
         assert_int_equal(fd, -EBADF);
 }
 
@@ -97,7 +98,7 @@ static void test_full(void **state) {
                 n++;
         assert_int_equal(r, -EAGAIN);
         assert_true(n > 16);
-        while (inbox_receive(&inbox, &fd) == INBOX_POKED)
+        while (inbox_receive(&inbox, &fd, &cookie) == INBOX_POKED)
                 n--;
         assert_int_equal(n, 0);
 }
@@ -107,16 +108,16 @@ static void test_lack_of_descriptors(void **state) {
         struct rlimit limit, low;
         int fd = -EBADF;
 
-        assert_int_equal(inbox_send_connection(&inbox, connection[0]), 0);
+        assert_int_equal(inbox_send_connection(&inbox, connection[0], 7), 0);
         assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
         low = limit;
         low.rlim_cur = (rlim_t) lowest_free();
         assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
-        int r = inbox_receive(&inbox, &fd);
+        int r = inbox_receive(&inbox, &fd, &cookie);
         assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
         assert_int_equal(r, -EMFILE);
         assert_false(inbox_is_empty(&inbox));
-        assert_int_equal(inbox_receive(&inbox, &fd), 0);
+        assert_int_equal(inbox_receive(&inbox, &fd, &cookie), 0);
         close(fd);
 }
 
@@ -141,8 +142,8 @@ static void test_mad_messages(void **state) {
         send_raw(good, sizeof(good), &datagram, 1);    /* no stream */
         send_raw(good, sizeof(good), &listener, 1);    /* no connection */
         for (int i = 0; i < 10; i++)
-                assert_int_equal(inbox_receive(&inbox, &fd), INBOX_IGNORED);
-        assert_int_equal(inbox_receive(&inbox, &fd), -EAGAIN);
+                assert_int_equal(inbox_receive(&inbox, &fd, &cookie), INBOX_IGNORED);
+        assert_int_equal(inbox_receive(&inbox, &fd, &cookie), -EAGAIN);
         assert_int_equal(fd, -EBADF);
         close(listener);
         close(datagram);
@@ -157,7 +158,7 @@ static void test_longer_message(void **state) {
         int fd = -EBADF;
 
         send_raw(longer, sizeof(longer), &connection[0], 1);
-        assert_int_equal(inbox_receive(&inbox, &fd), 0);
+        assert_int_equal(inbox_receive(&inbox, &fd, &cookie), 0);
         close(fd);
 }
 
@@ -167,7 +168,7 @@ static void test_shut_down(void **state) {
 
         assert_int_equal(shutdown(inbox.send_fd, SHUT_RDWR), 0);
         assert_true(inbox_is_empty(&inbox));
-        assert_int_equal(inbox_receive(&inbox, &fd), INBOX_IGNORED);
+        assert_int_equal(inbox_receive(&inbox, &fd, &cookie), INBOX_IGNORED);
         assert_true(inbox_send_poke(&inbox) < 0);
 }
 

@@ -95,6 +95,7 @@ static _noreturn_ void serve(Fixture *f) {
         const Handler handler = { .request = answer };
         const Identity identity = { .app = "test", .worker = 1, .n_listeners = 1, .master = getppid() };
         Options options = { .max_connections = 10 };
+        Inheritance in;
         Loop loop;
         int r;
 
@@ -105,7 +106,9 @@ static _noreturn_ void serve(Fixture *f) {
         draining = false;
         if (dup3(f->listener, 3, O_CLOEXEC) < 0)
                 _exit(EXIT_FAILURE);
-        r = loop_init(&loop, &f->board, f->board.cells, &identity, -EBADF, &options, &handler);
+        r = inheritance_init(&in, &f->board, f->board.cells, &identity, &options, -EBADF);
+        if (r >= 0)
+                r = loop_init(&loop, &in, /* successor= */ NULL, &handler);
         if (r >= 0)
                 r = loop_run(&loop);
         _exit(r < 0 ? EXIT_FAILURE : EXIT_SUCCESS);

@@ -34,6 +34,7 @@ static void test_defaults(void **state) {
         assert_true(options.server.timeout_usec[TIMEOUT_REQUEST] == 10 * USEC_PER_SEC);
         assert_true(options.server.timeout_usec[TIMEOUT_SEND] == 30 * USEC_PER_SEC);
         assert_false(options.proxy_protocol);
+        assert_true(options.twin);
         assert_null(options.module);
         assert_int_equal(options.threads, 4);
         assert_int_equal(options.max_body_bytes, 1024 * 1024);
@@ -57,13 +58,13 @@ static void test_files(void **state) {
                 (char *) "--no-precompressed", (char *) "--file-cache=0", (char *) "--file-cache-valid=0",
                 (char *) "--cache-control=public, max-age=60", (char *) "--access-log=/log",
                 (char *) "--access-log-format=json", (char *) "--proxy-protocol", (char *) "--whoami",
-                NULL };
+                (char *) "--no-twin", NULL };
 
         assert_int_equal(options_parse(ELEMENTSOF(argv) - 1, argv, &options), OPTIONS_RUN);
         assert_null(options.index);
         assert_true(options.listing && options.proxy_protocol && options.whoami);
         assert_int_equal(options.symlinks, OPTIONS_SYMLINKS_NONE);
-        assert_false(options.precompressed);
+        assert_false(options.precompressed || options.twin);
         assert_int_equal(options.file_cache, 0);
         assert_true(options.file_cache_valid_usec == 0);
         assert_string_equal(options.cache_control, "public, max-age=60");

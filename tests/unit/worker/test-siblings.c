@@ -55,7 +55,7 @@ static void begin(Siblings *s, unsigned slot, unsigned cell) {
 
         snprintf(value, sizeof(value), "%d:%d", FIRST_FD, SLOTS);
         assert_int_equal(setenv(BOARD_ENV_INBOX_FDS, value, 1), 0);
-        assert_int_equal(siblings_init(s, &board, board.cells + cell, slot, now), 0);
+        assert_int_equal(siblings_init(s, &board, board.cells + cell, slot, /* claimed= */ true, now), 0);
         siblings_begin(s);
 }
 
@@ -159,12 +159,106 @@ static void test_successor_stands_still(void **state) {
         assert_nothing_left(&sender);
 }
 
+/* Who takes over from a worker finds what that one had sent, and nobody had read. */
+static void test_inherit(void **state) {
+        Siblings dead, successor, receiver;
+        int client, fd;
+
+        begin(&dead, 1, 0);
+        successor = dead; /* as it was when both were cloned */
+        begin(&receiver, 2, 1);
+        siblings_rest(&dead);
+        client = hand_over(&dead);
+        siblings_inherit(&successor, now);
+        assert_true(board.seats[0].busy_since == now); /* nothing comes before it has looked at all */
+        siblings_begin(&successor);
+        assert_int_equal(siblings_rescue(&successor, later, &fd), 0);
+        assert_connected(client, fd);
+        assert_nothing_left(&successor);
+}
+
+/* An old worker of a slot dies, in whose seat the new one sits: there it stays. */
+static void test_inherit_without_seat(void **state) {
+        Siblings old, new;
+
+        begin(&old, 1, 0);
+        begin(&new, 1, 1);
+        siblings_wake(&new, now);
+        siblings_inherit(&old, later);
+        siblings_begin(&old);
+        assert_int_equal(board.seats[0].owner, 2);
+        assert_true(board.seats[0].busy_since == now);
+        assert_false(siblings_end(&old));
+        assert_true(siblings_end(&new));
+}
+
+/* A sender that dies before it has sent anything leaves a mark, and a place that nobody takes. */
+static void test_sender_dies(void **state) {
+        Siblings dead, receiver;
+        int fd;
+
+        begin(&dead, 1, 0);
+        begin(&receiver, 2, 1);
+        board.seats[1].in_flight = 3;
+        board.seats[1].pending_since = now;
+        siblings_inherit(&dead, now);
+        siblings_begin(&dead);
+        assert_int_equal(siblings_receive(&receiver, &fd), INBOX_POKED); /* so that it looks */
+        assert_true(siblings_open_inbox(&receiver));
+        assert_int_equal(siblings_receive(&receiver, &fd), -EAGAIN);
+        siblings_wake(&receiver, now);
+        assert_int_equal(board.seats[1].in_flight, 0);
+        assert_true(board.seats[1].pending_since == 0);
+}
+
+/* What lies in the inbox is on its way, and stays counted. */
+static void test_in_flight(void **state) {
+        Siblings sender, receiver;
+        int client, fd;
+
+        begin(&sender, 1, 0);
+        begin(&receiver, 2, 1);
+        client = hand_over(&sender);
+        assert_true(siblings_open_inbox(&receiver));
+        siblings_wake(&receiver, now);
+        assert_int_equal(board.seats[1].in_flight, 1);
+        assert_int_equal(siblings_receive(&receiver, &fd), 0);
+        assert_int_equal(board.seats[1].in_flight, 0);
+        assert_connected(client, fd);
+}
+
+/* Workers that nobody takes over from have nothing to claim, and take what others claim. */
+static void test_unclaimed(void **state) {
+        Siblings sender, receiver;
+        int client, fd;
+
+        begin(&sender, 1, 0);
+        begin(&receiver, 2, 1);
+        sender.claimed = false;
+        client = hand_over(&sender);
+        for (unsigned i = 0; i < BOARD_CLAIMS; i++)
+                assert_true(board.claims->words[i] == 0);
+        assert_int_equal(siblings_receive(&receiver, &fd), 0);
+        assert_true(siblings_claim(&receiver, fd));
+        assert_connected(client, fd);
+        receiver.claimed = false;
+        sender.claimed = true;
+        client = hand_over(&sender);
+        assert_int_equal(siblings_receive(&receiver, &fd), 0);
+        assert_connected(client, fd);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_both_end, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_two_rescue, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_no_descriptor, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_successor_stands_still, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_inherit, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_inherit_without_seat, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_sender_dies, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_in_flight, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_unclaimed, setup, teardown),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
