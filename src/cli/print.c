@@ -84,21 +84,60 @@ static void print_text(FILE *f, const char *s) {
  * Status
  */
 
-static const TableColumn status_columns[] = {
-        { "SLOT", true },
-        { "PID", true },
-        { "STATE", false },
-        { "GEN", true },
-        { "UPTIME", true },
-        { "CONN", true },
-        { "REQUESTS", true },
-        { "MEMORY", true },
-        { "CPU", true },
-        { "STATUS", false },
+enum {
+        COLUMN_SLOT,
+        COLUMN_PID,
+        COLUMN_WORKER, /* this, TWIN and TAKEOVERS: where there are twins */
+        COLUMN_TWIN,
+        COLUMN_STATE,
+        COLUMN_GENERATION,
+        COLUMN_UPTIME,
+        COLUMN_CONNECTIONS, /* this and REQUESTS: something else where the master passes connections on */
+        COLUMN_REQUESTS,
+        COLUMN_TAKEOVERS,
+        COLUMN_MEMORY,
+        COLUMN_CPU,
+        COLUMN_STATUS,
+        _COLUMN_MAX,
 };
 
-/* Where the master passes the connections on, it knows of these in the place of open ones and requests. */
-enum { COLUMN_CONNECTIONS = 5, COLUMN_REQUESTS = 6 };
+static const TableColumn status_columns[_COLUMN_MAX] = {
+        [COLUMN_SLOT] = { "SLOT", true },
+        [COLUMN_PID] = { "PID", true },
+        [COLUMN_WORKER] = { "WORKER", true },
+        [COLUMN_TWIN] = { "TWIN", true },
+        [COLUMN_STATE] = { "STATE", false },
+        [COLUMN_GENERATION] = { "GEN", true },
+        [COLUMN_UPTIME] = { "UPTIME", true },
+        [COLUMN_CONNECTIONS] = { "CONN", true },
+        [COLUMN_REQUESTS] = { "REQUESTS", true },
+        [COLUMN_TAKEOVERS] = { "TAKEOVERS", true },
+        [COLUMN_MEMORY] = { "MEMORY", true },
+        [COLUMN_CPU] = { "CPU", true },
+        [COLUMN_STATUS] = { "STATUS", false },
+};
+
+typedef struct StatusTable {
+        Table *table;
+        TableColumn columns[_COLUMN_MAX]; /* those that are shown */
+        unsigned n;
+        bool has_twins;
+} StatusTable;
+
+static bool is_shown(const StatusTable *t, unsigned column) {
+        return t->has_twins ||
+               (column != COLUMN_WORKER && column != COLUMN_TWIN && column != COLUMN_TAKEOVERS);
+}
+
+static int add_cells(StatusTable *t, const char *const cells[_COLUMN_MAX]) {
+        const char *shown[_COLUMN_MAX];
+        size_t n = 0;
+
+        for (unsigned i = 0; i < _COLUMN_MAX; i++)
+                if (is_shown(t, i))
+                        shown[n++] = cells[i];
+        return table_add(t->table, shown);
+}
 
 static bool is_passed(const json_t *object) {
         return json_is_integer(json_object_get(object, "passed"));
@@ -156,37 +195,40 @@ static const char *lag(const json_t *p, char buf[static HUMAN_MAX]) {
         return buf;
 }
 
-static int add_process(Table *t, const json_t *p) {
+static int add_process(StatusTable *t, const json_t *p) {
         _cleanup_free_ char *text = NULL;
         const char *status = get_text(p, "status"), *reason = get_text(p, "reason");
-        char slot[HUMAN_MAX], pid[HUMAN_MAX], generation[HUMAN_MAX], uptime[HUMAN_MAX],
-                        connections[HUMAN_MAX];
-        char requests[HUMAN_MAX], memory[HUMAN_MAX], cpu[HUMAN_MAX];
+        char slot[HUMAN_MAX], pid[HUMAN_MAX], worker[HUMAN_MAX], twin[HUMAN_MAX], generation[HUMAN_MAX];
+        char uptime[HUMAN_MAX], connections[HUMAN_MAX], requests[HUMAN_MAX], takeovers[HUMAN_MAX];
+        char memory[HUMAN_MAX], cpu[HUMAN_MAX];
 
         if (reason && asprintf(&text, "goes: %s%s%s", reason, status ? "; " : "", status ? status : "") <
                                         0) {
                 text = NULL;
                 return -ENOMEM;
         }
-        const char *const cells[] = {
-                number(p, "slot", slot),
-                number(p, "pid", pid),
-                get_text(p, "state"),
-                number(p, "generation", generation),
-                duration(p, "uptime_usec", uptime),
-                is_passed(p) ? number(p, "passed", connections) : number(p, "connections", connections),
-                is_passed(p) ? lag(p, requests) : number(p, "requests", requests),
-                size(p, "memory_bytes", memory),
-                duration(p, "cpu_usec", cpu),
-                text     ? text
-                : status ? status
-                         : "",
+        const char *const cells[_COLUMN_MAX] = {
+                [COLUMN_SLOT] = number(p, "slot", slot),
+                [COLUMN_PID] = number(p, "pid", pid),
+                [COLUMN_WORKER] = number(p, "worker_pid", worker),
+                [COLUMN_TWIN] = number(p, "twin_pid", twin),
+                [COLUMN_STATE] = get_text(p, "state"),
+                [COLUMN_GENERATION] = number(p, "generation", generation),
+                [COLUMN_UPTIME] = duration(p, "uptime_usec", uptime),
+                [COLUMN_CONNECTIONS] = number(p, is_passed(p) ? "passed" : "connections", connections),
+                [COLUMN_REQUESTS] = is_passed(p) ? lag(p, requests) : number(p, "requests", requests),
+                [COLUMN_TAKEOVERS] = number(p, "takeovers", takeovers),
+                [COLUMN_MEMORY] = size(p, "memory_bytes", memory),
+                [COLUMN_CPU] = duration(p, "cpu_usec", cpu),
+                [COLUMN_STATUS] = text     ? text
+                                  : status ? status
+                                           : "",
         };
-        return table_add(t, cells);
+        return add_cells(t, cells);
 }
 
 /* A slot that nobody fills at the moment. */
-static int add_slot(Table *t, const json_t *s) {
+static int add_slot(StatusTable *t, const json_t *s) {
         char slot[HUMAN_MAX], retry[HUMAN_MAX], deaths[HUMAN_MAX], text[128] = "";
         uint64_t n = 0;
 
@@ -196,9 +238,12 @@ static int add_slot(Table *t, const json_t *s) {
         if (n > 0)
                 snprintf(text + strlen(text), sizeof(text) - strlen(text), "%sdied early %s time%s",
                                 *text ? "; " : "", number(s, "early_deaths", deaths), n == 1 ? "" : "s");
-        const char *const cells[] = { number(s, "slot", slot), NULL, get_text(s, "state"), NULL, NULL, NULL,
-                NULL, NULL, NULL, text };
-        return table_add(t, cells);
+        const char *const cells[_COLUMN_MAX] = {
+                [COLUMN_SLOT] = number(s, "slot", slot),
+                [COLUMN_STATE] = get_text(s, "state"),
+                [COLUMN_STATUS] = text,
+        };
+        return add_cells(t, cells);
 }
 
 static json_int_t slot_of(const json_t *object) {
@@ -229,7 +274,7 @@ static int compare_rows(const void *a, const void *b) {
         return x->order < y->order ? -1 : x->order > y->order;
 }
 
-static int add_rows(Table *t, const json_t *processes, const json_t *slots) {
+static int add_rows(StatusTable *t, const json_t *processes, const json_t *slots) {
         _cleanup_free_ Row *rows = NULL;
         size_t n = 0, i;
         json_t *o;
@@ -252,28 +297,48 @@ static int add_rows(Table *t, const json_t *processes, const json_t *slots) {
         return r;
 }
 
-int print_status(FILE *f, const char *body, size_t n, bool color) {
-        TableColumn columns[ELEMENTSOF(status_columns)];
-        _cleanup_(table_freep) Table *t = NULL;
-        _cleanup_json_ json_t *status = load_object(body, n);
-        int r;
+static bool has_twins(const json_t *processes) {
+        size_t i;
+        json_t *p;
 
-        if (!status)
-                return -EBADMSG;
+        json_array_foreach(
+                        processes, i, p) if (json_is_integer(json_object_get(p, "takeovers"))) return true;
+        return false;
+}
+
+static int status_table_init(StatusTable *t, const json_t *status) {
+        TableColumn columns[_COLUMN_MAX];
+
         memcpy(columns, status_columns, sizeof(columns));
         if (is_passed(status)) {
                 columns[COLUMN_CONNECTIONS].title = "PASSED";
                 columns[COLUMN_REQUESTS].title = "LAG";
         }
-        r = table_new(columns, ELEMENTSOF(columns), &t);
-        if (r >= 0)
-                r = add_rows(t, json_object_get(status, "processes"), json_object_get(status, "slots"));
+        *t = (StatusTable){ .has_twins = has_twins(json_object_get(status, "processes")) };
+        for (unsigned i = 0; i < _COLUMN_MAX; i++)
+                if (is_shown(t, i))
+                        t->columns[t->n++] = columns[i];
+        return table_new(t->columns, t->n, &t->table);
+}
+
+int print_status(FILE *f, const char *body, size_t n, bool color) {
+        _cleanup_json_ json_t *status = load_object(body, n);
+        StatusTable t;
+        int r;
+
+        if (!status)
+                return -EBADMSG;
+        r = status_table_init(&t, status);
         if (r < 0)
                 return r;
-        print_head(f, status, color);
-        fputc('\n', f);
-        table_print(t, f, color);
-        return 0;
+        r = add_rows(&t, json_object_get(status, "processes"), json_object_get(status, "slots"));
+        if (r >= 0) {
+                print_head(f, status, color);
+                fputc('\n', f);
+                table_print(t.table, f, color);
+        }
+        table_free(t.table);
+        return r < 0 ? r : 0;
 }
 
 /*

@@ -9,7 +9,7 @@
 
 #include "basic/macro.h"
 
-#define TABLE_COLUMNS_MAX 12
+#define TABLE_COLUMNS_MAX 16
 
 typedef struct TableColumn {
         const char *title;

@@ -27,6 +27,7 @@
 #include "basic/clock.h"
 #include "basic/cpu.h"
 #include "basic/fd.h"
+#include "master/usage.h"
 
 #define SUPERVISOR "supervisor"
 
@@ -35,6 +36,10 @@
 
 /* A process that forks while we move or kill is seen in the next round; nothing forks faster than this. */
 #define ROUNDS_MAX 16
+
+/* The first of them leave a keeper's children to the keeper, with pauses, as a move may take it 10 ms. */
+#define PATIENT_ROUNDS 10
+#define PAUSE_USEC     (10 * USEC_PER_MSEC)
 
 /* A worker that makes groups below its own may make them this deep. */
 #define DEPTH_MAX 8
@@ -236,7 +241,21 @@ static int move_process(pid_t pid, int procs_fd) {
         return write(procs_fd, text, (size_t) n) < 0 ? -errno : 0;
 }
 
+/* A worker's keeper that was born in the root moves its children to groups of their own: to be moved by us
+ * at the same time would take them out of there. */
+static bool is_child_of_child(pid_t pid) {
+        pid_t parent, grandparent;
+
+        return usage_parent(pid, &parent) >= 0 && usage_parent(parent, &grandparent) >= 0 &&
+               grandparent == getpid();
+}
+
+static int move_unless_kept(pid_t pid, int procs_fd) {
+        return is_child_of_child(pid) ? 0 : move_process(pid, procs_fd);
+}
+
 static int empty_root(Cgroups *c) {
+        const struct timespec pause = { .tv_nsec = PAUSE_USEC * NSEC_PER_USEC };
         int r = 1;
 
         if (mkdirat(c->root_fd, SUPERVISOR, 0755) < 0 && errno != EEXIST)
@@ -244,8 +263,11 @@ static int empty_root(Cgroups *c) {
         _cleanup_close_ int procs = openat(c->root_fd, SUPERVISOR "/cgroup.procs", O_WRONLY | O_CLOEXEC);
         if (procs < 0)
                 return -errno;
-        for (int i = 0; i < ROUNDS_MAX && r > 0; i++)
-                r = each_process(c->root_fd, move_process, procs);
+        for (int i = 0; i < ROUNDS_MAX && r > 0; i++) {
+                if (i > 0 && i < PATIENT_ROUNDS)
+                        (void) nanosleep(&pause, NULL);
+                r = each_process(c->root_fd, i < PATIENT_ROUNDS ? move_unless_kept : move_process, procs);
+        }
         return r < 0 ? r : 0;
 }
 
@@ -352,6 +374,23 @@ int cgroup_new(Cgroups *c, unsigned slot, Cgroup **ret) {
         return 0;
 }
 
+int cgroup_make_pair(Cgroup *g, int ret_fds[static 2]) {
+        static const char *const names[] = { "a", "b" };
+        int fds[2] = { -EBADF, -EBADF }, r = 0;
+
+        for (size_t i = 0; i < ELEMENTSOF(names) && r == 0; i++) {
+                if (mkdirat(g->fd, names[i], 0755) >= 0)
+                        fds[i] = openat(g->fd, names[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+                r = fds[i] < 0 ? -errno : 0;
+        }
+        if (r < 0) {
+                safe_close(fds[0]);
+                return r; /* what was made goes with the group */
+        }
+        memcpy(ret_fds, fds, sizeof(fds));
+        return 0;
+}
+
 int cgroup_fd(const Cgroup *g) {
         return g->fd;
 }
@@ -398,13 +437,15 @@ int cgroup_kill(Cgroup *g) {
         return r == -ENOENT ? kill_each(g->fd, 0) : r;
 }
 
+int cgroup_set_oom_group(Cgroup *g, bool whole) {
+        int r = write_file(g->fd, "memory.oom.group", whole ? "1" : "0");
+
+        return r == -ENOENT ? 0 : r;
+}
+
 int cgroup_set_memory_trip(Cgroup *g, uint64_t bytes) {
         char text[24];
 
-        /* Missing before 4.19; then the OOM killer takes one process. */
-        int r = write_file(g->fd, "memory.oom.group", "1");
-        if (r < 0 && r != -ENOENT)
-                return r;
         snprintf(text, sizeof(text), "%" PRIu64, bytes);
         return memory_error(write_file(g->fd, "memory.high", bytes > 0 ? text : "max"));
 }

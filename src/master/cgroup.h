@@ -10,7 +10,10 @@
  *
  *      UNIT                the root: ours, without processes of its own once settled
  *      |- supervisor       the master and whatever else the unit runs
- *      `- worker-SLOT.N    one worker each; N counts up */
+ *      `- worker-SLOT.N    one worker each; N counts up
+ *         `- a, b          of a worker with a twin: the two processes that take over from each other. No
+ *                          controllers are enabled for them, so memory is counted for the worker as a whole
+ */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -40,9 +43,10 @@ int cgroups_new_at(const char *root, Cgroups **ret);
  * and processes of the workers' groups, which it does only below a group without processes. Groups that are
  * there already are included, but what their processes have allocated until then stays counted in the root.
  *
- * The move may take milliseconds, so it is for when the first worker has been started and no client waits.
- * May be called again. Returns 1: the workers' groups have the memory controller; 0: they have not; or a
- * negative errno: then they have not either. */
+ * The children of a worker are left to its keeper for 90 ms at most, if they are in the root, as they are
+ * where nobody can be born in a group. The move may take milliseconds, so it is for when the first worker
+ * has been started and no client waits. May be called again. Returns 1: the workers' groups have the memory
+ * controller; 0: they have not; or a negative errno: then they have not either. */
 int cgroups_settle(Cgroups *c);
 
 /* Tries once more to remove what cgroup_free() could not. */
@@ -58,6 +62,10 @@ int cgroup_new(Cgroups *c, unsigned slot, Cgroup **ret);
 /* Its directory, for MUSTER_SPAWN_SET_CGROUP; stays the group's own. */
 int cgroup_fd(const Cgroup *g);
 
+/* Makes two groups below it, for the two processes of a worker with a twin: cgroup.kill in one of them takes
+ * that one alone. The directories are the caller's to close; the groups go with this one. */
+int cgroup_make_pair(Cgroup *g, int ret_fds[static 2]);
+
 /* Whether a process can be born in a group (clone3(2)). Where that is filtered, as it is by systemd's
  * RestrictNamespaces=, it can only be moved, for which the kernel may take 10 ms. */
 bool cgroups_can_give_birth(void);
@@ -70,8 +78,11 @@ int cgroup_add(Cgroup *g, pid_t pid);
  * their end. */
 int cgroup_kill(Cgroup *g);
 
-/* The OOM killer shall take the group as a whole, and at @bytes (0: never) there is a trip wire, at which
- * the handler of cgroup_watch() is called.
+/* Whether the OOM killer shall take the group as a whole. Missing before Linux 4.19; then it takes one
+ * process. Returns 0 or a negative errno. */
+int cgroup_set_oom_group(Cgroup *g, bool whole);
+
+/* At @bytes (0: never) there is a trip wire, at which the handler of cgroup_watch() is called.
  *
  * The wire is memory.high. That counts page cache as well, and above it the kernel slows the group down and
  * has it give page cache back. So when the handler is called, cgroup_get_memory() tells which it was. At the

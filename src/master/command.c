@@ -111,6 +111,10 @@ static int add_board(Command *c, const CommandIdentity *id) {
         if (id->n_inboxes > 0 && strv_set_variablef(&c->env, BOARD_ENV_INBOX_FDS "=%zu:%u", board_fd + 3,
                                                  id->n_inboxes) < 0)
                 return -ENOMEM;
+        if (id->has_twin_groups && strv_set_variablef(&c->env, BOARD_ENV_TWIN_CGROUP_FDS "=%zu:%zu",
+                                                   board_fd + 3 + 2 * id->n_inboxes,
+                                                   board_fd + 4 + 2 * id->n_inboxes) < 0)
+                return -ENOMEM;
         return 0;
 }
 

@@ -6,13 +6,14 @@
  * Descriptors 0, 1 and 2 are everyone's. What comes from 3 up depends on the kind of worker, and whoever
  * starts the command has to provide it in this order:
  *
- *   static    the sockets, the board, its bell, the channel, the inboxes
+ *   static    the sockets, the board, its bell, the channel, the inboxes, the two groups
  *   program   the sockets, the error pipe, the channel
  *   node      the error pipe, the channel; the sockets come over the channel
  *
  * The error pipe's writing end is for muster-exec, by which both other kinds are started: it closes when the
  * program runs, and else a text for people comes out of it. */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,6 +34,7 @@ typedef struct CommandIdentity {
         size_t n_sockets;          /* these two: not for node */
         const char *socket_names;  /* parted by ':', as in LISTEN_FDNAMES */
         unsigned n_inboxes;        /* likewise; 0: none */
+        bool has_twin_groups;      /* likewise */
         unsigned board_cell;       /* static */
         unsigned unique_id;        /* node: NODE_UNIQUE_ID, of no other worker of this master ever */
         unsigned instance;         /* node: NODE_APP_INSTANCE */

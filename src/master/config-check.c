@@ -91,6 +91,15 @@ static int check_balance(const Config *c, char **ret_error) {
         return 0;
 }
 
+static int check_twin(const Config *c, char **ret_error) {
+        if (c->workers_twin && !app_kind_is_native(c->app_kind))
+                return refuse(c, workers_twin, ret_error,
+                                "found true with app.kind = \"%s\", expected false: only from a native worker can "
+                                "another process take over",
+                                kind_name(c->app_kind));
+        return 0;
+}
+
 static int check_words(const Config *c, char **ret_error) {
         _cleanup_free_ char *error = NULL;
         int r = 0;
@@ -159,16 +168,27 @@ static int check_module(const Config *c, char **ret_error) {
         return 0;
 }
 
+static bool is_set(const Config *c, size_t member) {
+        for (size_t i = 0; i < n_config_keys; i++)
+                if (config_keys[i].offset == member)
+                        return c->places[i].line > 0;
+        return false;
+}
+
 /* A program does not run where the built-in web site is. */
 static int set_directory(Config *c) {
-        for (size_t i = 0; i < n_config_keys; i++)
-                if (config_keys[i].offset == offsetof(Config, app_directory) && c->places[i].line > 0)
-                        return 0;
-        if (c->app_kind == APP_STATIC)
+        if (is_set(c, offsetof(Config, app_directory)) || c->app_kind == APP_STATIC)
                 return 0;
         free(c->app_directory);
         c->app_directory = strdup("/");
         return c->app_directory ? 0 : -ENOMEM;
+}
+
+/* What depends on the kind where nothing is said. */
+static int set_defaults(Config *c) {
+        if (!is_set(c, offsetof(Config, workers_twin)))
+                c->workers_twin = app_kind_is_native(c->app_kind);
+        return set_directory(c);
 }
 
 static int read_environment_file(Config *c, char **ret_error) {
@@ -185,10 +205,10 @@ static int read_environment_file(Config *c, char **ret_error) {
 
 int config_check(Config *c, char **ret_error) {
         static int (*const checks[])(const Config *, char **) = { check_times, check_kind, check_balance,
-                check_command, check_module, check_environment };
+                check_twin, check_command, check_module, check_environment };
         int r;
 
-        r = set_directory(c);
+        r = set_defaults(c);
         for (size_t i = 0; r == 0 && i < ELEMENTSOF(checks); i++)
                 r = checks[i](c, ret_error);
         return r == 0 ? read_environment_file(c, ret_error) : r;

@@ -162,7 +162,8 @@ const ConfigKey config_keys[] = {
                         .fallback = "10s",
                         .help = "A worker that does not react for this long hangs: it is replaced, and gets SIGABRT (for a core dump) and "
                                 "5 seconds later SIGKILL. A native worker is asked by the master, any other that has once sent "
-                                "WATCHDOG=1 (*sd_notify*(3)) has to go on doing so. At least 100ms; 0: nobody looks.",
+                                "WATCHDOG=1 (*sd_notify*(3)) has to go on doing so. Where there is a *twin* it takes over instead. At least 100ms; 0: "
+                                "nobody looks.",
         },
         {
                         KEY("workers", "max_memory", workers_max_memory_bytes),
@@ -171,7 +172,8 @@ const ConfigKey config_keys[] = {
                         .max = UINT64_C(1) << 46,
                         .fallback = "0",
                         .help = "A worker whose memory (RSS) is more than this is replaced: the new worker is ready before the old one "
-                                "finishes what it has open and goes. 0: no limit. The unit's MemoryMax= is the one that kills.",
+                                "finishes what it has open and goes. With a *twin* it is the memory of the process that serves. 0: no "
+                                "limit. The unit's MemoryMax= is the one that kills.",
         },
         {
                         KEY("workers", "max_requests", workers_max_requests),
@@ -267,6 +269,15 @@ const ConfigKey config_keys[] = {
                         FOR(STATIC | NODE | MODULE,
                                         "a program takes its connections as they come, with the header"),
                         .option = "proxy-protocol",
+        },
+        {
+                        KEY("workers", "twin", workers_twin),
+                        .type = CONFIG_BOOL,
+                        .fallback = "true",
+                        .help = "*static*, *module*: a second process stands by each worker and takes over from it when it dies, with its "
+                                "connections and what is under way on them, so that no client notices: see *muster-twin*(7). Always "
+                                "_false_ for *program* and *node*, whose connections are their own.",
+                        .option = "no-twin",
         },
         {
                         KEY("workers", "threads", workers_threads),

@@ -69,6 +69,7 @@ typedef struct Config {
         unsigned workers_spare;
         bool workers_retire_on_uncaught;
         bool workers_proxy_protocol;
+        bool workers_twin;        /* false for all but native workers */
         unsigned workers_threads; /* module: for what it hands off */
 
         unsigned restart_limit; /* 0: none */

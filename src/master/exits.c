@@ -86,6 +86,16 @@ ExitCause exit_cause_of(const Worker *w) {
         return w->exit_status == 0 ? EXIT_STOPPED : EXIT_FAILURE_STATUS;
 }
 
+static ExitCause exit_cause_of_death(const WorkerDeath *d) {
+        if (d->hung)
+                return EXIT_WATCHDOG;
+        if (d->out_of_memory)
+                return EXIT_OUT_OF_MEMORY;
+        if (d->code != CLD_EXITED)
+                return EXIT_CRASHED;
+        return d->status == 0 ? EXIT_STOPPED : EXIT_FAILURE_STATUS;
+}
+
 static uint64_t now_since_epoch(void) {
         struct timespec ts;
 
@@ -108,19 +118,25 @@ static uint64_t peak_memory_of(const Worker *w) {
 
 static void log_record(const ExitRecord *r) {
         char cause[FIELD_MAX], status[FIELD_MAX], uptime[FIELD_MAX], memory[FIELD_MAX], cpu[FIELD_MAX];
-        const char *const fields[] = { cause, status, uptime, cpu, r->peak_memory_bytes > 0 ? memory : NULL,
-                NULL };
-        static_assert(ELEMENTSOF(fields) - 1 <= LOG_EVENT_FIELDS_MAX, "more than an event takes");
+        char serving[FIELD_MAX];
+        const char *fields[LOG_EVENT_FIELDS_MAX + 1] = { cause, status, uptime, serving };
+        size_t n = 4;
 
         snprintf(cause, sizeof(cause), "MUSTER_CAUSE=%s", exit_cause_to_string(r->cause));
         snprintf(status, sizeof(status), "MUSTER_%s=%d", r->code == CLD_EXITED ? "EXIT_STATUS" : "SIGNAL",
                         r->status);
         snprintf(uptime, sizeof(uptime), "MUSTER_UPTIME_USEC=%" PRIu64, r->uptime_usec);
+        snprintf(serving, sizeof(serving), "MUSTER_SERVING_PID=%d",
+                        r->serving_pid > 0 ? r->serving_pid : r->pid);
         snprintf(memory, sizeof(memory), "MUSTER_PEAK_MEMORY=%" PRIu64, r->peak_memory_bytes);
         snprintf(cpu, sizeof(cpu), "MUSTER_CPU_USEC=%" PRIu64, r->cpu_usec);
+        fields[n++] = r->taken_over ? "MUSTER_TAKEN_OVER=1" : cpu;
+        if (r->peak_memory_bytes > 0)
+                fields[n++] = memory;
         log_event(causes[r->cause].level,
-                        (.message_id = causes[r->cause].message_id, .worker = r->slot, .worker_pid = r->pid,
-                                        .generation = r->generation, .fields = fields),
+                        (.message_id = r->taken_over ? MESSAGE_ID_TAKEN_OVER : causes[r->cause].message_id,
+                                        .worker = r->slot, .worker_pid = r->pid, .generation = r->generation,
+                                        .fields = fields),
                         "Worker %u (pid %d) %s.", r->slot, r->pid, r->reason);
 }
 
@@ -130,6 +146,7 @@ const ExitRecord *exits_add(Exits *e, const Worker *w) {
         *r = (ExitRecord){
                 .slot = w->slot,
                 .pid = w->pid,
+                .serving_pid = worker_get_last_served_pid(w),
                 .generation = w->generation,
                 .cause = exit_cause_of(w),
                 .code = w->exit_code,
@@ -145,25 +162,50 @@ const ExitRecord *exits_add(Exits *e, const Worker *w) {
         return r;
 }
 
+const ExitRecord *exits_add_death(Exits *e, const Worker *w, const WorkerDeath *d) {
+        ExitRecord *r = e->items + e->n++ % EXITS_MAX;
+
+        *r = (ExitRecord){
+                .slot = w->slot,
+                .pid = d->pid,
+                .serving_pid = d->pid,
+                .generation = w->generation,
+                .cause = exit_cause_of_death(d),
+                .code = d->code,
+                .status = d->status,
+                .time_usec = now_since_epoch(),
+                .uptime_usec = d->uptime_usec,
+                .taken_over = true,
+        };
+        (void) worker_death_to_string(w, d, r->reason);
+        strcpy(r->status_text, w->status);
+        log_record(r);
+        return r;
+}
+
 static void write_record(const ExitRecord *r, FILE *f) {
         static const char *const codes[] = {
                 [CLD_EXITED] = "exited", [CLD_KILLED] = "killed", [CLD_DUMPED] = "dumped"
         };
         const char *name = r->code == CLD_EXITED ? NULL : sigabbrev_np(r->status);
 
-        fprintf(f,
-                        "{\"slot\":%u,\"pid\":%d,\"generation\":%" PRIu64
-                        ",\"cause\":\"%s\",\"code\":\"%s\",\"status\":%d,\"signal\":",
-                        r->slot, r->pid, r->generation, exit_cause_to_string(r->cause), codes[r->code],
-                        r->status);
+        fprintf(f, "{\"slot\":%u,\"pid\":%d,\"serving_pid\":", r->slot, r->pid);
+        if (r->serving_pid > 0)
+                fprintf(f, "%d", r->serving_pid);
+        else
+                fputs("null", f);
+        fprintf(f, ",\"generation\":%" PRIu64 ",\"cause\":\"%s\",\"code\":\"%s\",\"status\":%d,\"signal\":",
+                        r->generation, exit_cause_to_string(r->cause), codes[r->code], r->status);
         if (name)
                 fprintf(f, "\"SIG%s\"", name);
         else
                 fputs("null", f);
-        fprintf(f,
-                        ",\"time_usec\":%" PRIu64 ",\"uptime_usec\":%" PRIu64 ",\"cpu_usec\":%" PRIu64
-                        ",\"peak_memory_bytes\":",
-                        r->time_usec, r->uptime_usec, r->cpu_usec);
+        fprintf(f, ",\"taken_over\":%s,\"time_usec\":%" PRIu64 ",\"uptime_usec\":%" PRIu64,
+                        r->taken_over ? "true" : "false", r->time_usec, r->uptime_usec);
+        if (r->taken_over)
+                fputs(",\"cpu_usec\":null,\"peak_memory_bytes\":", f);
+        else
+                fprintf(f, ",\"cpu_usec\":%" PRIu64 ",\"peak_memory_bytes\":", r->cpu_usec);
         if (r->peak_memory_bytes > 0)
                 fprintf(f, "%" PRIu64 ",\"reason\":", r->peak_memory_bytes);
         else

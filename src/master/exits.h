@@ -4,6 +4,7 @@
 /* The exit records: how the last workers of an app ended, for whoever asks why. Each end is also one entry
  * of the journal, with a MESSAGE_ID of its cause, whose text in the catalog says what to do. */
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/types.h>
@@ -32,14 +33,17 @@ typedef enum ExitCause {
 typedef struct ExitRecord {
         unsigned slot;
         pid_t pid;
+        pid_t serving_pid; /* of a worker with a twin: who served last, and left the log and the core; 0:
+                              none */
         uint64_t generation;
         ExitCause cause;
         int code;           /* CLD_EXITED, CLD_KILLED or CLD_DUMPED */
         int status;         /* exit status or signal */
         uint64_t time_usec; /* of the end, since the epoch */
         uint64_t uptime_usec;
-        uint64_t peak_memory_bytes; /* 0: not known */
-        uint64_t cpu_usec;
+        uint64_t peak_memory_bytes;          /* 0: not known */
+        uint64_t cpu_usec;                   /* of one that was taken over from: not known */
+        bool taken_over;                     /* by its twin: the worker lives on */
         char reason[WORKER_EXIT_STRING_MAX]; /* for people */
         char status_text[WORKER_TEXT_MAX];   /* what it had said last about itself */
 } ExitRecord;
@@ -55,6 +59,9 @@ const char *exit_cause_to_string(ExitCause cause);
 
 /* @w has ended: makes the record, and the entry of the journal. The record is valid until EXITS_MAX more. */
 const ExitRecord *exits_add(Exits *e, const Worker *w);
+
+/* The same for a process of @w from which its twin took over. */
+const ExitRecord *exits_add_death(Exits *e, const Worker *w, const WorkerDeath *d);
 
 /* The JSON array of the records, the oldest first. */
 void exits_write(const Exits *e, FILE *f);

@@ -15,7 +15,6 @@
 #include "master/arrivals.h"
 #include "master/connection-count.h"
 #include "master/manager-internal.h"
-#include "master/usage.h"
 
 /* For what has no time of its own. */
 #define INTERVAL_USEC (5 * USEC_PER_SEC)
@@ -34,8 +33,25 @@ uint64_t health_interval_usec(const Manager *m) {
         return MAX(interval, INTERVAL_MIN_USEC);
 }
 
+/* Where there is a twin the process that serves is ended, and the worker lives on. */
+static bool hand_over(Worker *w) {
+        char buf[WORKER_HANG_STRING_MAX];
+        pid_t pid = worker_get_serving_pid(w);
+
+        if (w->twin.hangs && worker_is_taken_over(w, clock_now_usec()))
+                return true;
+        if (!worker_abort_serving(w))
+                return false;
+        log_event(LOG_ERR,
+                        (.message_id = MESSAGE_ID_WORKER_HANGS, .worker = w->slot,
+                                        .worker_pid = pid > 0 ? pid : w->pid, .generation = w->generation),
+                        "Worker %u (pid %d) %s, ending it; its twin takes over.", w->slot,
+                        pid > 0 ? pid : w->pid, worker_hang_to_string(w, buf));
+        return true;
+}
+
 /* Its replacement is started first, though it serves nobody. */
-void health_worker_hangs(Manager *m, Worker *w) {
+static void replace(Slot *s, Worker *w) {
         char buf[WORKER_HANG_STRING_MAX];
 
         log_event(LOG_ERR,
@@ -43,13 +59,25 @@ void health_worker_hangs(Manager *m, Worker *w) {
                                         .generation = w->generation),
                         "Worker %u (pid %d) %s, replacing it.", w->slot, w->pid,
                         worker_hang_to_string(w, buf));
-        snprintf(m->failure, sizeof(m->failure), "worker %u %s", w->slot, buf);
-
-        Slot *s = m->slots[w->slot - 1]; /* one that is ready has it */
-        if (s->current == w)
+        if (s && s->current == w)
                 slot_worker_lost(s, w);
         worker_abort(w);
-        if (s->incoming == w) {
+}
+
+void health_worker_hangs(Manager *m, Worker *w) {
+        char buf[WORKER_HANG_STRING_MAX];
+
+        worker_look_at_twin(w);
+        if (w->state != WORKER_READY) /* a death was found, with which its trial has ended */
+                return;
+        Slot *s = manager_slot(m, w->slot); /* not its own any more, if it hangs after a trial that failed */
+        bool incoming = s && s->incoming == w, handed_over = hand_over(w);
+        if (!handed_over || incoming)
+                snprintf(m->failure, sizeof(m->failure), "worker %u %s", w->slot,
+                                worker_hang_to_string(w, buf));
+        if (!handed_over)
+                replace(s, w);
+        if (incoming) {
                 s->incoming = NULL;
                 reload_on_lost(m);
         }
@@ -82,7 +110,9 @@ static bool is_silent(Worker *w, uint64_t now_usec, bool late) {
 }
 
 static void look_for_life(Manager *m, Worker *w, uint64_t now_usec, bool late) {
-        if (w->watchdog_usec > 0 && (heart_has_stopped(w, now_usec, late) || is_silent(w, now_usec, late)))
+        if (w->watchdog_usec == 0 || worker_is_taken_over(w, now_usec))
+                return;
+        if (heart_has_stopped(w, now_usec, late) || is_silent(w, now_usec, late))
                 health_worker_hangs(m, w);
 }
 
@@ -96,7 +126,7 @@ static void look_at_limits(Worker *w, uint64_t now_usec) {
                                 duration_to_string(w->max_age_usec, age));
                 worker_leave(w, WORKER_LEAVES_FOR_AGE, reason);
         }
-        if (w->max_memory_bytes > 0 && usage_memory(w->pid, &bytes) >= 0 && bytes > w->max_memory_bytes) {
+        if (w->max_memory_bytes > 0 && worker_get_memory(w, &bytes) >= 0 && bytes > w->max_memory_bytes) {
                 snprintf(reason, sizeof(reason), "it uses %s of memory, more than %s",
                                 size_to_string(bytes, found), size_to_string(w->max_memory_bytes, limit));
                 worker_leave(w, WORKER_LEAVES_FOR_MEMORY, reason);

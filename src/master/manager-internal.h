@@ -97,6 +97,9 @@ struct Manager {
 
 void manager_set_state(Manager *m, ManagerState to);
 
+/* NULL: there is none of that number, or not any more. */
+Slot *manager_slot(const Manager *m, unsigned id);
+
 /* Starts a worker for the slot, or for none yet (0). Returns 0, or a negative errno, logged, with the reason
  * in m->failure. */
 int manager_start_worker(Manager *m, unsigned slot, const Config *config, uint64_t generation, Worker **ret);

@@ -133,7 +133,7 @@ static int manager_add_tick(Manager *m) {
  * Slots and workers
  */
 
-static Slot *manager_slot(const Manager *m, unsigned id) {
+Slot *manager_slot(const Manager *m, unsigned id) {
         return id >= 1 && id <= m->n_slots ? m->slots[id - 1] : NULL;
 }
 
@@ -336,12 +336,15 @@ static void on_worker_leaves(Worker *w, void *userdata) {
         lose_worker(m, w, was_ready, text);
 }
 
-/* Its successor does not wait for its end. */
+/* Its successor does not wait for its end. A keeper has to be told of it, or the twin would take over. */
 static void on_worker_stops(Worker *w, void *userdata) {
         Manager *m = userdata;
         bool was_ready = w->state == WORKER_READY || worker_has_spoken(w);
 
-        worker_set_retiring(w);
+        if (worker_has_keeper(w))
+                worker_retire(w);
+        else
+                worker_set_retiring(w);
         lose_worker(m, w, was_ready, "stopped by itself");
         status_notify(m, "");
 }
@@ -349,6 +352,29 @@ static void on_worker_stops(Worker *w, void *userdata) {
 static void on_worker_hangs(Worker *w, void *userdata) {
         if (w->state == WORKER_READY)
                 health_worker_hangs(userdata, w);
+}
+
+/* What such a death decides though it was taken over: a generation that crashes is not to be committed, nor
+ * a start to be called one. A hang is not a failed start without a twin either. */
+static bool is_on_trial(const Manager *m, const Worker *w, const WorkerDeath *d) {
+        const Slot *s = manager_slot(m, w->slot);
+
+        if (m->state == MANAGER_STARTING)
+                return !d->hung;
+        return m->state == MANAGER_RELOADING && s && s->incoming == w;
+}
+
+/* It is no death of its slot: that is well, and the keeper pauses where the next one dies early. One that
+ * has failed its trial finishes what it has; so does one that had failed by its hang, once that is over. */
+static void on_worker_died(Worker *w, const WorkerDeath *d, void *userdata) {
+        Manager *m = userdata;
+        const ExitRecord *record = exits_add_death(&m->exits, w, d);
+
+        if (!is_on_trial(m, w, d) && has_place(m, w))
+                return;
+        lose_worker(m, w, /* was_ready= */ false, record->reason);
+        worker_retire_successor(w);
+        status_notify(m, "");
 }
 
 static void on_worker_extends(Worker *w, uint64_t usec, void *userdata) {
@@ -429,8 +455,9 @@ static void manager_retire_all(Manager *m) {
         spares_end(m);
         cluster_stop(m->environment.cluster);
         list_foreach (node, &m->workers) {
-                const Worker *w = list_entry(node, Worker, node);
+                Worker *w = list_entry(node, Worker, node);
 
+                worker_abandon(w); /* one that hangs may have lost its place */
                 longest_usec = MAX(longest_usec,
                                 w->stop_timeout_usec); /* an older generation's may be longer */
         }
@@ -594,6 +621,7 @@ static int manager_prepare(Manager *m) {
                         .leaves = on_worker_leaves,
                         .stops = on_worker_stops,
                         .hangs = on_worker_hangs,
+                        .died = on_worker_died,
                         .extends = on_worker_extends,
                         .status = on_worker_status,
                         .exited = on_worker_exit,

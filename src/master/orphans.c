@@ -27,6 +27,7 @@
 #include "basic/log.h"
 #include "basic/parse.h"
 #include "basic/text.h"
+#include "master/usage.h"
 
 /* How long an orphan that names nobody may be in the middle of execve(2). */
 #define EXEC_WINDOW_USEC (100 * USEC_PER_MSEC)
@@ -144,16 +145,10 @@ static int read_children(pid_t parent, Pids *p) {
         return r < 0 ? r : ferror(f) ? -EIO : 0;
 }
 
-static pid_t parent_of(pid_t pid) {
-        _cleanup_(fclosep) FILE *f = open_proc(pid, "stat");
-        char line[256];
-        int parent;
+static bool is_child(pid_t pid, pid_t parent) {
+        pid_t its_parent;
 
-        /* The name, in parentheses, may have both blanks and parentheses in it. */
-        if (!f || !fgets(line, sizeof(line), f) || !strrchr(line, ')') ||
-                        sscanf(strrchr(line, ')'), ") %*c %d", &parent) != 1)
-                return 0;
-        return parent;
+        return usage_parent(pid, &its_parent) >= 0 && its_parent == parent;
 }
 
 static int scan_children(pid_t parent, Pids *p) {
@@ -165,7 +160,7 @@ static int scan_children(pid_t parent, Pids *p) {
         if (!folder)
                 return -errno;
         while (r >= 0 && (entry = readdir(folder)))
-                if (parse_uint(entry->d_name, &pid) >= 0 && parent_of((pid_t) pid) == parent)
+                if (parse_uint(entry->d_name, &pid) >= 0 && is_child((pid_t) pid, parent))
                         r = pids_append(p, (pid_t) pid);
         closedir(folder);
         return r;
@@ -279,11 +274,26 @@ static void log_killed(Orphans *o, const Orphan *p) {
                                 "Process %d (%s) was left behind and is no worker's; killed.", p->pid, name);
 }
 
+/* The process of a worker with a twin that served, or stood by: its end follows from that of the keeper
+ * (PR_SET_PDEATHSIG), and is a moment late. What the board says decides on a line in the log alone. */
+static bool is_of_keeper(const Orphans *o, const Orphan *p) {
+        list_foreach (node, o->workers) {
+                const Worker *w = list_entry(node, Worker, node);
+
+                if (w->twin.enabled && w->id.slot == p->owner.slot &&
+                                w->id.started_usec == p->owner.started_usec)
+                        return p->pid == atomic_load(&w->cell->worker_pid) ||
+                               p->pid == atomic_load(&w->cell->twin_pid);
+        }
+        return false;
+}
+
 /* With its group, if it leads one; as long as it is not reaped, no other can. */
 static void orphan_kill(Orphans *o, Orphan *p) {
         bool leads_group = getpgid(p->pid) == p->pid;
 
-        log_killed(o, p);
+        if (!is_of_keeper(o, p))
+                log_killed(o, p);
         p->state = ORPHAN_KILLED;
         if (leads_group)
                 (void) kill(-p->pid, SIGKILL);

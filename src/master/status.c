@@ -13,7 +13,6 @@
 #include "ipc/json.h"
 #include "master/manager-internal.h"
 #include "master/notify.h"
-#include "master/usage.h"
 
 #define NOTIFY_INTERVAL_USEC (1 * USEC_PER_SEC)
 #define NOTIFY_BURST         100
@@ -173,6 +172,16 @@ static void write_counts(const Worker *w, FILE *f) {
         write_number(f, "lag_usec", lag > 0, lag);
 }
 
+/* The process that was started is the keeper then. */
+static void write_twin(const Worker *w, FILE *f) {
+        pid_t worker = worker_get_serving_pid(w), twin = worker_get_twin_pid(w);
+        bool known = worker_has_keeper(w);
+
+        write_number(f, "worker_pid", known && worker > 0, (uint64_t) worker);
+        write_number(f, "twin_pid", known && twin > 0, (uint64_t) twin);
+        write_number(f, "takeovers", known, worker_get_takeovers(w));
+}
+
 static void write_slot(const Slot *s, uint64_t now_usec, FILE *f) {
         fprintf(f, "{\"slot\":%u,\"state\":\"%s\",\"early_deaths\":%u,\"retry_in_usec\":", s->id,
                         slot_state_to_string(s), s->restart.early_deaths);
@@ -198,8 +207,9 @@ static void write_process(const Worker *w, uint64_t now_usec, FILE *f) {
                         ",\"uptime_usec\":%" PRIu64,
                         w->slot, w->pid, state, w->generation, now_usec - w->started_usec);
         write_counts(w, f);
-        write_number(f, "memory_bytes", usage_memory(w->pid, &memory) >= 0, memory);
-        write_number(f, "cpu_usec", usage_cpu(w->pid, &cpu) >= 0, cpu);
+        write_twin(w, f);
+        write_number(f, "memory_bytes", worker_get_memory(w, &memory) >= 0, memory);
+        write_number(f, "cpu_usec", worker_get_cpu(w, &cpu) >= 0, cpu);
         fputc(',', f);
         write_text(f, "status", w->status);
         fputc(',', f);

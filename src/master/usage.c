@@ -37,6 +37,23 @@ int usage_memory(pid_t pid, uint64_t *ret_bytes) {
         return 0;
 }
 
+/* The name, in parentheses, may have both blanks and parentheses in it. */
+static const char *after_name(const char *stat) {
+        const char *p = strrchr(stat, ')');
+
+        return p ? p : "";
+}
+
+int usage_parent(pid_t pid, pid_t *ret) {
+        _cleanup_free_ char *text = NULL;
+        int r;
+
+        r = read_proc(pid, "stat", &text);
+        if (r < 0)
+                return r;
+        return sscanf(after_name(text), ") %*c %d", ret) == 1 ? 0 : -EBADMSG;
+}
+
 int usage_cpu(pid_t pid, uint64_t *ret_usec) {
         _cleanup_free_ char *text = NULL;
         uint64_t t[4];
@@ -45,12 +62,10 @@ int usage_cpu(pid_t pid, uint64_t *ret_usec) {
         r = read_proc(pid, "stat", &text);
         if (r < 0)
                 return r;
-        /* The name, in parentheses, may have both blanks and parentheses in it. */
-        const char *p = strrchr(text, ')');
-        if (!p || sscanf(p,
-                                  ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64
-                                  " %" SCNu64 " %" SCNu64,
-                                  t, t + 1, t + 2, t + 3) != 4)
+        if (sscanf(after_name(text),
+                            ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64 " %" SCNu64
+                            " %" SCNu64,
+                            t, t + 1, t + 2, t + 3) != 4)
                 return -EBADMSG;
         *ret_usec = (t[0] + t[1] + t[2] + t[3]) * USEC_PER_SEC / (uint64_t) sysconf(_SC_CLK_TCK);
         return 0;

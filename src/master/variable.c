@@ -35,6 +35,7 @@ static const char *const private_names[] = {
         BOARD_ENV_BELL_FD,
         BOARD_ENV_CELL,
         BOARD_ENV_INBOX_FDS,
+        BOARD_ENV_TWIN_CGROUP_FDS,
 };
 
 static bool is_one_of(const char *const *names, size_t n_names, const char *name, size_t n) {

@@ -40,6 +40,7 @@ static void tell_status(Worker *w, const char *text) {
         w->environment->handlers.status(w, w->environment->userdata);
 }
 
+/* First what it said, then who has died since: one that was ready has not failed to become so. */
 void worker_look_at_board(Worker *w) {
         switch (atomic_load_explicit(&w->cell->state, memory_order_acquire)) {
         case BOARD_READY:
@@ -53,6 +54,7 @@ void worker_look_at_board(Worker *w) {
                 tell_stops(w);
                 break;
         }
+        worker_look_at_twin(w);
 }
 
 /* Nobody has so much to say to the master; a worker that floods it is not heard any more. */
@@ -191,6 +193,7 @@ static void on_notification(const NotifyMessage *n, pid_t sender, void *userdata
                 uint64_t usec = MIN(n->extend_timeout_usec, EXTENSION_MAX_USEC);
 
                 worker_extend_deadline(w, usec);
+                worker_extend_takeover(w, usec);
                 w->environment->handlers.extends(w, usec, w->environment->userdata);
         }
         if (n->watchdog)
@@ -204,7 +207,8 @@ static void on_notification(const NotifyMessage *n, pid_t sender, void *userdata
                 tell_ready(w);
         if (n->stopping)
                 tell_stops(w);
-        if (n->watchdog_trigger) {
+        /* Of a process that is dead its successor is not to be ended. */
+        if (n->watchdog_trigger && !worker_was_taken_over_from(w, sender)) {
                 w->triggered = true;
                 w->environment->handlers.hangs(w, w->environment->userdata);
         }
@@ -229,7 +233,10 @@ static void on_memory_event(void *userdata) {
 static void watch_memory(Worker *w) {
         if (!w->cgroup || w->max_memory_bytes == 0)
                 return;
-        if (cgroup_set_memory_trip(w->cgroup, w->max_memory_bytes + w->max_memory_bytes / 4) >= 0)
+        if (cgroup_set_memory_trip(w->cgroup, w->max_memory_bytes + w->max_memory_bytes / 4) < 0)
+                return;
+        /* Of a worker with a twin it takes one process, so that the other takes over. */
+        if (cgroup_set_oom_group(w->cgroup, !w->twin.enabled) >= 0)
                 (void) cgroup_watch(w->cgroup, w->environment->event, on_memory_event, w);
 }
 

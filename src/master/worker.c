@@ -24,9 +24,6 @@
 #include "master/worker-messages.h"
 #include "muster/process.h"
 
-/* From SIGABRT to SIGKILL: time to write a core dump. */
-#define ABORT_TIMEOUT_USEC (5 * USEC_PER_SEC)
-
 /* The last part of a Node app's stop time-out, after the stop signal: for one whose connections do not end
  * by themselves. */
 #define TERMINATE_USEC (5 * USEC_PER_SEC)
@@ -59,6 +56,11 @@ static void worker_set_state(Worker *w, WorkerState to) {
         w->state = to;
 }
 
+static void close_groups(Worker *w) {
+        for (size_t i = 0; i < ELEMENTSOF(w->group_fds); i++)
+                w->group_fds[i] = safe_close(w->group_fds[i]);
+}
+
 Worker *worker_free(Worker *w) {
         if (!w)
                 return NULL;
@@ -68,6 +70,7 @@ Worker *worker_free(Worker *w) {
         muster_child_unref(w->child);
         safe_close(w->error_fd);
         notify_inbox_free(w->inbox);
+        close_groups(w);
         cgroup_free(w->cgroup);
         free(w);
         return NULL;
@@ -207,6 +210,7 @@ static void look_for_shell(const Worker *w) {
 static void on_exit_of_child(muster_child *child, int code, int status, void *userdata) {
         Worker *w = userdata;
 
+        worker_look_at_twin(w);
         /* Its last words: what it has asked for, and which connections it has taken. */
         if (w->inbox)
                 notify_inbox_read_rest(w->inbox);
@@ -216,7 +220,7 @@ static void on_exit_of_child(muster_child *child, int code, int status, void *us
         worker_read_error(w);
         w->cluster = cluster_worker_free(w->cluster); /* what it has not taken goes to its siblings */
         w->out_of_memory = code != CLD_EXITED && status == SIGKILL && w->kill == WORKER_KILL_NONE &&
-                           w->cgroup && cgroup_get_oom_kills(w->cgroup) > 0;
+                           w->cgroup && cgroup_get_oom_kills(w->cgroup) > w->twin.oom_kills;
         w->exit_code = code;
         w->exit_status = status;
         w->exited_usec = clock_now_usec();
@@ -250,6 +254,8 @@ static size_t fill_stdio(const Worker *w, int error_fd, muster_stdio *stdio) {
         stdio[n++].kind = MUSTER_STDIO_IPC;
         for (unsigned i = 0; i < n_inboxes(w) * 2; i++)
                 stdio[n++] = (muster_stdio){ MUSTER_STDIO_FD, e->inboxes->fds[i] };
+        for (size_t i = 0; i < ELEMENTSOF(w->group_fds) && w->group_fds[i] >= 0; i++)
+                stdio[n++] = (muster_stdio){ MUSTER_STDIO_FD, w->group_fds[i] };
         return n;
 }
 
@@ -277,7 +283,8 @@ static int spawn(Worker *w, const Command *command) {
 
         channel.max_message_bytes = channel.max_queue_bytes = WORKER_MESSAGE_MAX;
         channel.flags = w->cluster ? MUSTER_CHANNEL_INTERNAL : 0;
-        stdio = calloc(3 + w->environment->listeners->n + 3 + 2 * n_inboxes(w), sizeof(*stdio));
+        stdio = calloc(3 + w->environment->listeners->n + 3 + 2 * n_inboxes(w) + ELEMENTSOF(w->group_fds),
+                        sizeof(*stdio));
         if (!stdio)
                 return -ENOMEM;
         if (!app_kind_is_native(w->kind)) {
@@ -298,6 +305,23 @@ static int spawn(Worker *w, const Command *command) {
         return spawn_with(w, &options);
 }
 
+static void add_cgroup(Worker *w) {
+        int r;
+
+        r = cgroup_new(w->environment->cgroups, w->slot, &w->cgroup);
+        if (r < 0) {
+                log_warning_errno(r, "Failed to make a control group for worker %u: %m", w->slot);
+                return;
+        }
+        if (!w->twin.enabled)
+                return;
+        r = cgroup_make_pair(w->cgroup, w->group_fds);
+        if (r < 0)
+                log_warning_errno(r,
+                                "Failed to make control groups for worker %u and its twin, they share one: %m",
+                                w->slot);
+}
+
 /* What a worker can do without. */
 static void worker_add_extras(Worker *w) {
         const WorkerEnvironment *e = w->environment;
@@ -308,11 +332,8 @@ static void worker_add_extras(Worker *w) {
                 if (r < 0)
                         log_warning_errno(r, "Failed to make a NOTIFY_SOCKET for worker %u: %m", w->slot);
         }
-        if (e->cgroups) {
-                r = cgroup_new(e->cgroups, w->slot, &w->cgroup);
-                if (r < 0)
-                        log_warning_errno(r, "Failed to make a control group for worker %u: %m", w->slot);
-        }
+        if (e->cgroups)
+                add_cgroup(w);
 }
 
 static uint32_t random_number(void) {
@@ -336,6 +357,7 @@ static void worker_init(Worker *w, const Config *config) {
         w->stop_signal = app_kind_is_native(config->app_kind) ? SIGTERM : config->workers_stop_signal;
         w->wait_ready = config->workers_wait_ready;
         w->is_shell = config->app_kind == APP_PROGRAM && shell_is_name(config->app_command[0]);
+        w->twin.enabled = config->workers_twin;
         w->watchdog_usec = config->workers_watchdog_usec;
         w->max_memory_bytes = limit_with_jitter(
                         config->workers_max_memory_bytes, config->workers_jitter_percent, random_number());
@@ -360,6 +382,7 @@ static int worker_new(const WorkerEnvironment *environment, const Config *config
                 .cell = environment->board->cells + place->cell_index,
                 .environment = environment,
                 .error_fd = -EBADF,
+                .group_fds = { -EBADF, -EBADF },
         };
         w->id = (WorkerId){ .slot = w->slot, .started_usec = w->started_usec };
         list_init(&w->node);
@@ -390,6 +413,7 @@ static int make_command(const Worker *w, const Config *config, const WorkerPlace
                 .n_sockets = e->listeners->n,
                 .socket_names = e->listeners->names,
                 .n_inboxes = n_inboxes(w),
+                .has_twin_groups = w->group_fds[0] >= 0,
                 .board_cell = w->cell_index,
                 .mark = mark,
                 .notify_socket = w->inbox ? notify_inbox_get_path(w->inbox) : NULL,
@@ -418,6 +442,7 @@ int worker_start(const WorkerEnvironment *environment, const Config *config, con
         if (r < 0)
                 return r;
 
+        close_groups(w);
         w->pid = muster_child_get_pid(w->child);
         *ret = TAKE_PTR(w);
         return 0;
@@ -522,8 +547,12 @@ void worker_abort(Worker *w) {
                 return;
         if (w->state != WORKER_RETIRING)
                 worker_set_state(w, WORKER_RETIRING);
+        if (w->twin.aborted) { /* that had its time, and nobody has come to take over */
+                worker_kill(w, WORKER_KILL_WATCHDOG);
+                return;
+        }
         w->kill = WORKER_KILL_WATCHDOG;
-        worker_set_deadline(w, ABORT_TIMEOUT_USEC);
+        worker_set_deadline(w, WORKER_ABORT_TIMEOUT_USEC);
         (void) muster_child_kill(w->child, SIGABRT);
         (void) muster_child_kill(w->child, SIGCONT); /* one that is stopped gets it no earlier */
 }
@@ -603,9 +632,26 @@ const char *worker_hang_to_string(const Worker *w, char buf[static WORKER_HANG_S
         return buf;
 }
 
+static const char *out_of_memory_to_string(char buf[static WORKER_EXIT_STRING_MAX]) {
+        return strcpy(buf, "was killed for want of memory (by the OOM killer)");
+}
+
+static const char *end_to_string(
+                int code, int status, const char *reason, char buf[static WORKER_EXIT_STRING_MAX]) {
+        const char *name = code == CLD_EXITED ? NULL : sigabbrev_np(status);
+
+        if (code == CLD_EXITED)
+                snprintf(buf, WORKER_EXIT_STRING_MAX, "exited with status %d%s%s", status,
+                                *reason ? ": " : "", reason);
+        else
+                snprintf(buf, WORKER_EXIT_STRING_MAX, "was killed by signal %d%s%s%s%s%s", status,
+                                name ? ", SIG" : "", name ? name : "",
+                                code == CLD_DUMPED ? ", and dumped core" : "", *reason ? ": " : "", reason);
+        return buf;
+}
+
 const char *worker_exit_to_string(const Worker *w, char buf[static WORKER_EXIT_STRING_MAX]) {
         char reason[BOARD_REASON_SIZE], timeout[DURATION_STRING_MAX], hang[WORKER_HANG_STRING_MAX];
-        const char *name;
 
         board_cell_get_reason(w->cell, reason);
         switch (w->kill) {
@@ -636,19 +682,23 @@ const char *worker_exit_to_string(const Worker *w, char buf[static WORKER_EXIT_S
         }
         if (!*reason && w->error > 0)
                 snprintf(reason, sizeof(reason), "%s", strerror(w->error));
-        if (w->out_of_memory) {
-                snprintf(buf, WORKER_EXIT_STRING_MAX, "was killed for want of memory (by the OOM killer)");
-                return buf;
-        }
-        if (w->exit_code == CLD_EXITED) {
-                snprintf(buf, WORKER_EXIT_STRING_MAX, "exited with status %d%s%s", w->exit_status,
-                                *reason ? ": " : "", reason);
-                return buf;
-        }
-        board_cell_get_reason(w->cell, reason); /* its last words, if it was given the time */
-        name = sigabbrev_np(w->exit_status);
-        snprintf(buf, WORKER_EXIT_STRING_MAX, "was killed by signal %d%s%s%s%s%s", w->exit_status,
-                        name ? ", SIG" : "", name ? name : "",
-                        w->exit_code == CLD_DUMPED ? ", and dumped core" : "", *reason ? ": " : "", reason);
+        if (w->out_of_memory)
+                return out_of_memory_to_string(buf);
+        if (w->exit_code != CLD_EXITED)
+                board_cell_get_reason(w->cell, reason); /* its last words, if it was given the time */
+        return end_to_string(w->exit_code, w->exit_status, reason, buf);
+}
+
+const char *worker_death_to_string(
+                const Worker *w, const WorkerDeath *d, char buf[static WORKER_EXIT_STRING_MAX]) {
+        char hang[WORKER_HANG_STRING_MAX];
+
+        if (d->hung)
+                snprintf(buf, WORKER_EXIT_STRING_MAX, "was killed: it %s", worker_hang_to_string(w, hang));
+        else if (d->out_of_memory)
+                (void) out_of_memory_to_string(buf);
+        else
+                (void) end_to_string(d->code, d->status, d->reason, buf);
+        snprintf(buf + strlen(buf), WORKER_EXIT_STRING_MAX - strlen(buf), "; taken over");
         return buf;
 }

@@ -10,6 +10,7 @@
 #include <sys/types.h>
 #include <systemd/sd-event.h>
 
+#include "basic/clock.h"
 #include "basic/list.h"
 #include "basic/parse.h"
 #include "board/board.h"
@@ -20,6 +21,7 @@
 #include "master/inboxes.h"
 #include "master/listener.h"
 #include "master/notify-inbox.h"
+#include "master/worker-twin.h"
 
 typedef enum WorkerState {
         WORKER_STARTING, /* executed, not ready yet */
@@ -48,6 +50,9 @@ typedef enum WorkerKill {
         WORKER_KILL_ABANDONED, /* it belongs to a start or a reload that failed */
         WORKER_KILL_UNFIT,     /* what was started is not what muster can run: w->reason */
 } WorkerKill;
+
+/* From SIGABRT to SIGKILL: time to write a core dump. */
+#define WORKER_ABORT_TIMEOUT_USEC (5 * USEC_PER_SEC)
 
 #define WORKER_TEXT_MAX    160
 #define WORKER_FAILURE_MAX 256
@@ -87,6 +92,8 @@ typedef struct WorkerHandlers {
         void (*extends)(Worker *w, uint64_t usec, void *userdata);
         /* It says of itself that it hangs. */
         void (*hangs)(Worker *w, void *userdata);
+        /* One that served has died, and its twin took over: the worker lives on. */
+        void (*died)(Worker *w, const WorkerDeath *d, void *userdata);
         /* It has something new to say: w->status or w->reloading. */
         void (*status)(Worker *w, void *userdata);
         /* Once, after the process was reaped and the state is WORKER_EXITED. The handler frees the worker.
@@ -117,7 +124,7 @@ struct Worker {
         unsigned instance;
         uint64_t generation;
         WorkerState state;
-        pid_t pid;
+        pid_t pid; /* with a twin: the keeper's */
         uint64_t started_usec;
         uint64_t exited_usec;
         unsigned cell_index;
@@ -142,10 +149,11 @@ struct Worker {
 
         const WorkerEnvironment *environment; /* borrowed */
         struct muster_child *child;
-        ClusterWorker *cluster;    /* of a Node app; else NULL */
-        int error_fd;              /* where it tells that it cannot be executed; -EBADF once it is ready */
-        NotifyInbox *inbox;        /* NULL: none */
-        Cgroup *cgroup;            /* NULL: none */
+        ClusterWorker *cluster; /* of a Node app; else NULL */
+        int error_fd;           /* where it tells that it cannot be executed; -EBADF once it is ready */
+        NotifyInbox *inbox;     /* NULL: none */
+        Cgroup *cgroup;         /* NULL: none */
+        int group_fds[2];       /* of the groups for its two processes, until it is started; -EBADF: none */
         sd_event_source *deadline; /* of the start, the retirement or the abortion; NULL: there is none */
         uint64_t deadline_usec;
         uint64_t start_timeout_usec;
@@ -159,6 +167,7 @@ struct Worker {
         bool lost_channel; /* of a Node app: it cannot be reached, and is about to end */
         bool terminated;   /* of a Node app: it was sent the stop signal, too */
 
+        WorkerTwin twin;
         uint64_t watchdog_usec;    /* 0: none */
         Heartbeat heartbeat;       /* of a native worker */
         uint64_t alive_usec;       /* when another one last said WATCHDOG=1; 0: it never has */
@@ -246,3 +255,7 @@ const char *worker_hang_to_string(const Worker *w, char buf[static WORKER_HANG_S
 /* How it ended, for people: `exited with status 1: cannot open the directory "/srv"`. */
 #define WORKER_EXIT_STRING_MAX 384
 const char *worker_exit_to_string(const Worker *w, char buf[static WORKER_EXIT_STRING_MAX]);
+
+/* The same of one of its processes that was taken over from. */
+const char *worker_death_to_string(
+                const Worker *w, const WorkerDeath *d, char buf[static WORKER_EXIT_STRING_MAX]);

@@ -57,6 +57,21 @@ static void test_status(void **state) {
                         "   3      -  failing     -        -     -         -       -    -  next try in 3s; died early 4 times\n");
 }
 
+/* Where workers have twins three columns more say so; a slot without a worker has none. */
+static void test_twins(void **state) {
+        static const char body[] =
+                        "{\"app\":\"web\",\"slots\":[{\"slot\":2,\"state\":\"waiting\",\"early_deaths\":0,\"retry_in_usec\":1000}],"
+                        "\"processes\":[{\"slot\":1,\"pid\":100,\"state\":\"ready\",\"generation\":1,\"uptime_usec\":1000,"
+                        "\"connections\":5,\"requests\":6,\"worker_pid\":101,\"twin_pid\":null,\"takeovers\":7,"
+                        "\"memory_bytes\":900,\"cpu_usec\":1000}]}";
+        _cleanup_free_ char *text = PRINTED(0, print_status(f, BODY(body), false));
+
+        assert_string_equal(strstr(text, "SLOT"),
+                        "SLOT  PID  WORKER  TWIN  STATE    GEN  UPTIME  CONN  REQUESTS  TAKEOVERS  MEMORY  CPU  STATUS\n"
+                        "   1  100     101     -  ready      1     1ms     5         6          7    900B  1ms\n"
+                        "   2    -       -     -  waiting    -       -     -         -          -       -    -  next try in 1ms\n");
+}
+
 /* Colours are there when asked for, and nothing else changes. */
 static void test_color(void **state) {
         _cleanup_free_ char *plain = PRINTED(0, print_status(f, BODY(running), false));
@@ -190,6 +205,7 @@ static void test_error_message(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_status),
+                cmocka_unit_test(test_twins),
                 cmocka_unit_test(test_color),
                 cmocka_unit_test(test_little),
                 cmocka_unit_test(test_not_json),

@@ -311,6 +311,13 @@ static void test_birth(void **state) {
         assert_true(cgroups_can_give_birth());
 }
 
+static void clean_up_supervisor(void) {
+        wait_until_empty("supervisor");
+        (void) write_text(path_in(root, "cgroup.subtree_control"), "-memory");
+        (void) write_text(path_in(root, "cgroup.subtree_control"), "-pids");
+        assert_int_equal(rmdir(path_in(root, "supervisor")), 0);
+}
+
 /* The master and all beside it move to a group of their own, once; then the workers' have the memory
  * controller, if there is one. */
 static void test_settle(void **state) {
@@ -329,10 +336,75 @@ static void test_settle(void **state) {
         snprintf(text, sizeof(text), "%d\n", sibling);
         assert_string_equal(moved, text);
         end(sibling);
-        wait_until_empty("supervisor");
-        (void) write_text(path_in(root, "cgroup.subtree_control"), "-memory");
-        (void) write_text(path_in(root, "cgroup.subtree_control"), "-pids");
-        assert_int_equal(rmdir(path_in(root, "supervisor")), 0);
+        clean_up_supervisor();
+}
+
+/* As a keeper that was born in the root: moves its child to a group of its own, once it has been left alone
+ * with it there. */
+static int keep(pid_t child) {
+        _cleanup_close_ int root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        char expected[32], text[32];
+
+        snprintf(expected, sizeof(expected), "%d\n", child);
+        for (;;) {
+                _cleanup_free_ char *left = NULL;
+                CHECK(read_small_file(root_fd, "cgroup.procs", 4096, &left) == 0);
+                CHECK(strstr(left, expected)); /* else somebody has taken it away */
+                if (strcmp(left, expected) == 0)
+                        break;
+        }
+        snprintf(text, sizeof(text), "%d", child);
+        CHECK(write_text(path_in(root, "worker-1.1/cgroup.procs"), text) == 0);
+        return 0;
+}
+
+/* Its child is there when this returns. */
+static pid_t start_keeper(void) {
+        int ready[2];
+        char byte;
+
+        if (pipe2(ready, O_CLOEXEC) < 0)
+                return -1;
+        pid_t pid = fork();
+        if (pid == 0) {
+                pid_t child = fork();
+                if (child == 0)
+                        for (;;)
+                                pause();
+                int line = child < 0 || write(ready[1], "", 1) != 1 ? __LINE__ : keep(child);
+                if (line)
+                        fprintf(stderr, "line %d failed, errno %d: %m\n", line, errno);
+                if (child > 0)
+                        (void) kill(child, SIGKILL);
+                _exit(line || waitpid(child, NULL, 0) != child ? 1 : 0);
+        }
+        close(ready[1]);
+        (void) !read(ready[0], &byte, 1);
+        close(ready[0]);
+        return pid;
+}
+
+static int settle_with_keeper(void) {
+        _cleanup_(cgroups_freep) Cgroups *c = NULL;
+        _cleanup_(cgroup_freep) Cgroup *g = NULL;
+        int status;
+
+        CHECK(cgroups_new_at(root, &c) == 0);
+        CHECK(cgroup_new(c, 1, &g) == 0);
+        pid_t keeper = start_keeper();
+        CHECK(keeper > 0);
+        CHECK(cgroups_settle(c) >= 0);
+        CHECK(waitpid(keeper, &status, 0) == keeper);
+        CHECK(status == 0);
+        return 0;
+}
+
+/* A worker's keeper moves its children itself, so they are left to it. */
+static void test_settle_with_keeper(void **state) {
+        if (!*root)
+                skip();
+        in_own_process(root, settle_with_keeper);
+        clean_up_supervisor();
 }
 
 static int find_nothing(void) {
@@ -569,14 +641,20 @@ static void test_memory_trip(void **state) {
         put(g, "memory.oom.group", "");
         assert_int_equal(cgroup_set_memory_trip(g, 256 * MIB), 0);
         assert_text(g, "memory.high", "268435456");
-        assert_text(g, "memory.oom.group", "1");
         put(g, "memory.high", "");
         assert_int_equal(cgroup_set_memory_trip(g, 0), 0);
         assert_text(g, "memory.high", "max");
-        assert_int_equal(unlinkat(cgroup_fd(g), "memory.oom.group", 0), 0); /* Linux 4.18 */
         put(g, "memory.high", "");
         assert_int_equal(cgroup_set_memory_trip(g, 1), 0);
         assert_text(g, "memory.high", "1");
+
+        assert_int_equal(cgroup_set_oom_group(g, true), 0);
+        assert_text(g, "memory.oom.group", "1");
+        put(g, "memory.oom.group", "");
+        assert_int_equal(cgroup_set_oom_group(g, false), 0);
+        assert_text(g, "memory.oom.group", "0");
+        assert_int_equal(unlinkat(cgroup_fd(g), "memory.oom.group", 0), 0); /* Linux 4.18 */
+        assert_int_equal(cgroup_set_oom_group(g, true), 0);
         cgroup_free(g);
         cgroups_free(c);
 }
@@ -619,6 +697,38 @@ static void test_kill_each(void **state) {
         assert_killed(pids[1]);
         assert_text(g, "cgroup.freeze", "0");
         cgroup_free(g);
+        cgroups_free(c);
+}
+
+/* The two groups of a worker with a twin: killing one spares the other, killing the worker's takes both;
+ * they are removed with it. */
+static void test_pair(void **state) {
+        char path[64];
+        int fds[2];
+        pid_t a, b;
+
+        if (!*root)
+                skip();
+        Cgroups *c = new_at(root);
+        Cgroup *g = new_group(c, 1);
+        assert_int_equal(cgroup_make_pair(g, fds), 0);
+        assert_int_equal(fcntl(fds[0], F_GETFD), FD_CLOEXEC);
+        a = start_in(fds[0]);
+        b = start_in(fds[1]);
+        snprintf(path, sizeof(path), "/proc/self/fd/%d/cgroup.kill", fds[0]);
+        if (write_text(path, "1") == 0) { /* Linux 5.14 */
+                assert_killed(a);
+                assert_true(is_alive(b));
+                a = start_in(fds[0]);
+        }
+        assert_int_equal(cgroup_kill(g), 0);
+        assert_killed(a);
+        assert_killed(b);
+        wait_until_empty("worker-1.1");
+        close(fds[0]);
+        close(fds[1]);
+        cgroup_free(g);
+        assert_false(exists("worker-1.1"));
         cgroups_free(c);
 }
 
@@ -706,6 +816,7 @@ int main(void) {
                 cmocka_unit_test(test_add),
                 cmocka_unit_test(test_birth),
                 cmocka_unit_test(test_settle),
+                cmocka_unit_test(test_settle_with_keeper),
                 cmocka_unit_test(test_delegation),
                 cmocka_unit_test_setup_teardown(test_watch, setup_event, teardown_event),
                 cmocka_unit_test_setup_teardown(test_watch_free_in_handler, setup_event, teardown_event),
@@ -715,6 +826,7 @@ int main(void) {
                 cmocka_unit_test(test_memory_trip),
                 cmocka_unit_test_setup_teardown(test_memory_missing, setup_event, teardown_event),
                 cmocka_unit_test(test_kill_each),
+                cmocka_unit_test(test_pair),
                 cmocka_unit_test_setup_teardown(test_memory_trip_for_real, setup_event, teardown_event),
         };
 

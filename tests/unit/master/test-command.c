@@ -70,6 +70,7 @@ static void test_arguments(void **state) {
                 "--directory=/srv/my site",
                 "--whoami",
                 "--proxy-protocol",
+                "--no-twin",
                 "--idle-timeout=1min30s",
                 "--request-timeout=5s",
                 "--send-timeout=250ms",
@@ -93,7 +94,7 @@ static void test_arguments(void **state) {
                         "        access_log = \"journal\"; access_log_format = \"json\"; };\n"
                         "static: { index = \"\"; listing = true; symlinks = \"none\"; precompressed = false;\n"
                         "          file_cache = 7; file_cache_valid = \"2s\"; cache_control = \"max-age=60\"; };\n"
-                        "workers: { proxy_protocol = true; };");
+                        "workers: { proxy_protocol = true; twin = false; };");
         _cleanup_(command_freep) Command *c = NULL;
 
         unsetenv("MUSTER_LIBEXECDIR");
@@ -128,6 +129,23 @@ static void test_module(void **state) {
         assert_string_equal(variable(c, BOARD_ENV_FD), "5");
 }
 
+/* The groups of the two processes come last, behind the inboxes where there are some. */
+static void test_twin_groups(void **state) {
+        _cleanup_(config_freep) Config *config = load("");
+        CommandIdentity who = identity;
+
+        who.has_twin_groups = true;
+        for (unsigned n = 0; n <= 3; n += 3) {
+                _cleanup_(command_freep) Command *c = NULL;
+
+                who.n_inboxes = n;
+                c = make_as(config, &who);
+                assert_string_equal(variable(c, BOARD_ENV_TWIN_CGROUP_FDS), n ? "14:15" : "8:9");
+        }
+        _cleanup_(command_freep) Command *c = make(config);
+        assert_null(variable(c, BOARD_ENV_TWIN_CGROUP_FDS));
+}
+
 /* What is off by default is not passed. */
 static void test_defaults(void **state) {
         _cleanup_(config_freep) Config *config = load("");
@@ -139,6 +157,7 @@ static void test_defaults(void **state) {
         for (char **a = c->argv; *a; a++) {
                 assert_string_not_equal(*a, "--whoami");
                 assert_string_not_equal(*a, "--no-precompressed");
+                assert_string_not_equal(*a, "--no-twin");
                 assert_string_not_equal(*a, "--access-log=");
         }
         unsetenv("MUSTER_LIBEXECDIR");
@@ -334,6 +353,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_arguments),
                 cmocka_unit_test(test_module),
+                cmocka_unit_test(test_twin_groups),
                 cmocka_unit_test(test_defaults),
                 cmocka_unit_test(test_environment),
                 cmocka_unit_test(test_program),

@@ -109,6 +109,7 @@ static void test_defaults(void **state) {
         assert_int_equal(c->http_access_log_format, 0);
         assert_null(c->app_module);
         assert_int_equal(c->workers_threads, 4);
+        assert_true(c->workers_twin);
         assert_string_equal(c->static_index, "index.html");
         assert_false(c->static_listing);
         assert_int_equal(c->static_symlinks, 0);
@@ -384,6 +385,36 @@ static void test_balance(void **state) {
         config_free(load_valid(NODE "workers: { proxy_protocol = true; balance = \"auto\"; };"));
 }
 
+/* Native workers have a twin unless it is said otherwise; the others cannot have one, and need not say so.
+ */
+static void test_twin(void **state) {
+        static const struct {
+                const char *text;
+                bool twin;
+        } cases[] = {
+                { "workers: { twin = true; };", true },
+                { "workers: { twin = false; };", false },
+                { "app: { kind = \"module\"; module = \"/proc/self/exe\"; };", true },
+                { "app: { kind = \"module\"; module = \"/proc/self/exe\"; }; workers: { twin = false; };",
+                                false },
+                { PROGRAM, false },
+                { NODE "workers: { twin = false; };", false },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                _cleanup_(config_freep) Config *c = load_valid(cases[i].text);
+
+                assert_int_equal(c->workers_twin, cases[i].twin);
+        }
+        refuse(PROGRAM "workers: { twin = true; };",
+                        ":2: workers.twin: found true with app.kind = \"program\", expected false: only from a native worker "
+                        "can another process take over");
+        refuse(NODE "workers: { twin = true; };",
+                        ":2: workers.twin: found true with app.kind = \"node\", expected false: only from a native worker "
+                        "can another process take over");
+        refuse("workers: { twin = 1; };", ":1: workers.twin: found 1, expected true or false");
+}
+
 /* Names that cannot be variables, or are musterd's, are refused; so are values of another type. */
 static void test_environment(void **state) {
         refuse("app: { environment: {\n LISTEN_FDS = 3; }; };",
@@ -608,7 +639,7 @@ static void test_unknown(void **state) {
         refuse("app: {\n  directory = \"/srv\";\n  dirctory = \"/srv\";\n};",
                         ":3: app.dirctory: found an unknown key, expected one of: kind, command, module, directory, environment, environment_file, whoami");
         refuse("workers: { directory = \"/srv\"; };",
-                        ":1: workers.directory: found an unknown key, expected one of: count, start_timeout, stop_timeout, soak, watchdog, max_memory, max_requests, max_age, jitter, balance, wait_ready, start_grace, stop_signal, spare, retire_on_uncaught, proxy_protocol, threads");
+                        ":1: workers.directory: found an unknown key, expected one of: count, start_timeout, stop_timeout, soak, watchdog, max_memory, max_requests, max_age, jitter, balance, wait_ready, start_grace, stop_signal, spare, retire_on_uncaught, proxy_protocol, twin, threads");
         refuse("listen: ( { address = \"8080\"; port = 1; } );",
                         ":1: listen.port: found an unknown key, expected one of: address, name");
 }
@@ -880,6 +911,7 @@ int main(void) {
                 cmocka_unit_test(test_command),
                 cmocka_unit_test(test_kinds),
                 cmocka_unit_test(test_balance),
+                cmocka_unit_test(test_twin),
                 cmocka_unit_test(test_environment),
                 cmocka_unit_test(test_expansions),
                 cmocka_unit_test(test_environment_file),

@@ -160,6 +160,89 @@ static void test_ring(void **state) {
         free(e);
 }
 
+static char *written(const Exits *e) {
+        char *text = NULL;
+        size_t n;
+        FILE *f = open_memstream(&text, &n);
+
+        assert_non_null(f);
+        exits_write(e, f);
+        assert_int_equal(fclose(f), 0);
+        assert_int_equal(json_scan(text, n, NULL, 0), 0);
+        return text;
+}
+
+/* A death that was taken over from is a record like others: of the process that died, and nothing is made up
+ * of what it has used. */
+static void test_taken_over(void **state) {
+        static const struct {
+                WorkerDeath death;
+                ExitCause cause;
+                const char *reason;
+        } cases[] = {
+                { { .code = CLD_KILLED, .status = SIGKILL }, EXIT_CRASHED,
+                                "was killed by signal 9, SIGKILL; taken over" },
+                { { .code = CLD_DUMPED, .status = SIGSEGV, .reason = "the module has crashed" },
+                                EXIT_CRASHED,
+                                "was killed by signal 11, SIGSEGV, and dumped core: the module has crashed; taken over" },
+                { { .code = CLD_EXITED, .status = 0 }, EXIT_STOPPED, "exited with status 0; taken over" },
+                { { .code = CLD_EXITED, .status = 3, .reason = "no" }, EXIT_FAILURE_STATUS,
+                                "exited with status 3: no; taken over" },
+                { { .code = CLD_DUMPED, .status = SIGABRT, .hung = true }, EXIT_WATCHDOG,
+                                "was killed: it did not react for 10s; taken over" },
+                { { .code = CLD_KILLED, .status = SIGKILL, .out_of_memory = true }, EXIT_OUT_OF_MEMORY,
+                                "was killed for want of memory (by the OOM killer); taken over" },
+        };
+        Exits *e = calloc(1, sizeof(*e));
+        Worker w = ended(CLD_EXITED, 0);
+
+        assert_non_null(e);
+        w.watchdog_usec = UINT64_C(10000000);
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                WorkerDeath d = cases[i].death;
+
+                d.pid = 815;
+                d.uptime_usec = 99;
+                const ExitRecord *r = exits_add_death(e, &w, &d);
+                assert_int_equal(r->cause, cases[i].cause);
+                assert_string_equal(r->reason, cases[i].reason);
+                assert_int_equal(r->pid, 815);
+                assert_true(r->taken_over);
+        }
+        _cleanup_free_ char *text = written(e);
+        assert_int_equal(count(text, "\"taken_over\":true"), ELEMENTSOF(cases));
+        assert_int_equal(count(text, "\"uptime_usec\":99,\"cpu_usec\":null,\"peak_memory_bytes\":null"),
+                        ELEMENTSOF(cases));
+        exits_add(e, &w);
+        free(text);
+        text = written(e);
+        assert_int_equal(count(text, "\"taken_over\":false"), 1);
+        free(e);
+}
+
+/* Where there was a keeper the record tells who served last: of the one that ended nothing is to be found.
+ */
+static void test_serving_pid(void **state) {
+        Exits *e = calloc(1, sizeof(*e));
+        Worker w = ended(CLD_KILLED, SIGSEGV);
+
+        assert_non_null(e);
+        board_cell_set_worker(&cell, 815);
+        exits_add(e, &w); /* without a twin nothing on the board counts */
+        w.twin.enabled = true;
+        exits_add(e, &w);
+        board_cell_set_worker(&cell, 0); /* nobody had taken over yet */
+        w.twin.dead_pid = 816;
+        exits_add(e, &w);
+        exits_add_death(e, &w, &(WorkerDeath){ .pid = 817, .code = CLD_KILLED, .status = SIGKILL });
+        _cleanup_free_ char *text = written(e);
+        assert_non_null(strstr(text, "\"pid\":4711,\"serving_pid\":null,"));
+        assert_non_null(strstr(text, "\"pid\":4711,\"serving_pid\":815,"));
+        assert_non_null(strstr(text, "\"pid\":4711,\"serving_pid\":816,"));
+        assert_non_null(strstr(text, "\"pid\":817,\"serving_pid\":817,"));
+        free(e);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_untold),
@@ -168,6 +251,8 @@ int main(void) {
                 cmocka_unit_test(test_killed),
                 cmocka_unit_test(test_names),
                 cmocka_unit_test(test_ring),
+                cmocka_unit_test(test_taken_over),
+                cmocka_unit_test(test_serving_pid),
         };
 
         log_set_max_level(LOG_EMERG);
