@@ -31,6 +31,7 @@ MUSTER_ADMIN = BUILD_DIR / "src/admin/muster-admin"
 MUSTER = BUILD_DIR / "src/cli/muster"
 WORKER_DIR = BUILD_DIR / "src/worker"
 BOARD_SIZE = CELLS * CELL_SIZE
+WORKER_PID_OFFSET = 216
 PR_SET_CHILD_SUBREAPER = 36
 
 ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -91,6 +92,13 @@ class Process:
     def environment(self):
         data = pathlib.Path(f"/proc/{self.pid}/environ").read_bytes()
         return dict(item.split("=", 1) for item in data.decode().split("\0") if item)
+
+    def children(self):
+        found = []
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for pid in pathlib.Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
+                found.append(Process(int(pid), self.master))
+        return found
 
     def fds(self):
         """Number to target, such as {0: "/dev/null"}. One may be closed while it is looked at."""
@@ -319,6 +327,40 @@ class Master:
     def worker_processes(self):
         return self._processes(lambda name: name not in ("muster-admin", "muster-guard"))
 
+    def worker(self):
+        """The only one, when what another one has left behind is gone."""
+        return self.wait_until(lambda: (found := self.worker_processes()) and len(found) == 1 and found[0], "the only worker")
+
+    def worker_of(self, pid):
+        """The pid of the worker that a process serves for: with a twin it is the parent of that one, the keeper."""
+        try:
+            parent = int(pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+        except (FileNotFoundError, ProcessLookupError):  # it has just gone
+            return pid
+        return parent if parent in self.children() else pid
+
+    def serving(self, worker):
+        """The process that serves for a worker: one of its keeper's children, or itself."""
+
+        try:
+            cell = worker.environment().get("MUSTER_BOARD_CELL")
+        except (FileNotFoundError, ProcessLookupError):  # it has just gone
+            return worker
+        if cell is None:
+            return worker
+
+        def look():
+            try:
+                (pid,) = struct.unpack_from("=i", board, int(cell) * CELL_SIZE + WORKER_PID_OFFSET)
+                if pid == 0 and "anon_inode:[pidfd]" in worker.fds().values():
+                    return None  # a keeper that has not told yet
+                return Process(pid, self) if pid else worker
+            except (FileNotFoundError, ProcessLookupError):  # one of them has just gone
+                return worker if worker.ended() else None
+
+        with contextlib.closing(self.board()) as board:
+            return self.wait_until(look, f"who serves for {worker.pid}")
+
     def slots(self):
         """Those that are filled; a process may vanish while it is looked at, or not be executed yet: it has no such variable."""
         found = []
@@ -382,9 +424,11 @@ class Master:
             return client.request(target, headers=["Connection: close"])
 
     def whoami(self):
+        """What a worker tells of itself; `pid` is that of the worker, as everywhere, also if another process serves for it."""
         answer = self.get("/whoami")
         assert answer.status == 200
-        return json.loads(answer.body)
+        who = json.loads(answer.body)
+        return {**who, "pid": self.worker_of(who["pid"])}
 
     def close(self):
         if self.status is None:

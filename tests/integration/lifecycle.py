@@ -7,6 +7,7 @@
 """
 
 import contextlib
+import json
 import os
 import pathlib
 import select
@@ -63,8 +64,8 @@ def is_stopped(process):
 def stop_others(m, pid):
     """Those that it has stopped."""
     others = []
-    for w in m.worker_processes():
-        if w.pid != pid and not is_stopped(w):
+    for w in (m.serving(w) for w in m.worker_processes() if w.pid != pid):
+        if not is_stopped(w):
             others.append(w)
             w.kill(signal.SIGSTOP)
     m.wait_until(lambda: all(w.ended() or is_stopped(w) for w in others), "the stop of the others")
@@ -81,7 +82,7 @@ def connected(m, pid):
             for _ in range(20):
                 others += stop_others(m, pid)
                 client = stack.enter_context(contextlib.closing(m.connect()))
-                if f'"pid":{pid},' in client.request("/whoami").body.decode():
+                if m.worker_of(json.loads(client.request("/whoami").body)["pid"]) == pid:
                     break
             else:
                 raise AssertionError(f"worker {pid} accepts no connection")

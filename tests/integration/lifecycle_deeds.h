@@ -21,7 +21,7 @@ typedef struct Cell {
         _Atomic uint64_t beats;
 } Cell;
 
-#define CELL_SIZE 256
+#define CELL_SIZE 1024
 
 /* This process. */
 typedef struct Self {

@@ -18,11 +18,15 @@ class ModuleWorker(Worker):
     """A worker with a module in place of a site; what it says on stderr is kept."""
 
     def __init__(self, module, *options, environment=None, directory="/tmp", **kwargs):
-        read, self.stderr_fd = os.pipe2(os.O_CLOEXEC)
-        self.said_fd, self.said = read, b""
+        self.said_fd, self.stderr_fd = self._open_stderr()
+        self.said = b""
         asan = ":".join(filter(None, (os.environ.get("ASAN_OPTIONS"), SIGNALS)))
         super().__init__(directory, f"--module={module}", *options, environment={"ASAN_OPTIONS": asan, **(environment or {})}, **kwargs)
         os.close(self.stderr_fd)
+
+    def _open_stderr(self):
+        """Its ends, to read from and to write to."""
+        return os.pipe2(os.O_CLOEXEC)
 
     def _spawn(self, changes):
         saved = os.dup(2)

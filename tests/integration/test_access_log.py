@@ -122,7 +122,7 @@ def test_none(site, tmp_path):
     with Worker(site) as w:
         w.wait_state(READY)
         w.get("/a.txt")
-        assert not any(os.readlink(f"/proc/{w.pid}/fd/{fd}").endswith(".log") for fd in w.fds())
+        assert not any(os.readlink(f"/proc/{w.serving}/fd/{fd}").endswith(".log") for fd in w.wait_twin().fds())
 
 
 def test_pipelined(worker, log):
@@ -212,7 +212,7 @@ def test_no_timer(worker, log):
     w.wait_until(lambda: w.connections == 0)
 
     def sleeps_for_ever():
-        call = pathlib.Path(f"/proc/{w.pid}/syscall").read_text().split()
+        call = pathlib.Path(f"/proc/{w.serving}/syscall").read_text().split()
         return call[0] in ("232", "281") and int(call[4], 16) & 0xFFFFFFFF == 0xFFFFFFFF
 
     w.wait_until(sleeps_for_ever)
@@ -409,7 +409,8 @@ def test_disk_full(start, log):
     """A limit stands for the end of the disk: answers come, lines are dropped and counted, and then it goes on."""
     m = start(configured(log.path), workers=1)
     m.wait_ready()
-    (pid,) = m.children()
+    (worker,) = m.worker_processes()
+    pid = m.serving(worker).pid
     hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (3000, hard))
     client = m.connect()

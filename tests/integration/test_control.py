@@ -114,11 +114,11 @@ def test_status(controlled):
     assert lines[1] == "      workers: 2/2 ready"
     assert lines[2].startswith("  connections: 0 open, ")
     assert lines[3] == f"configuration: {m.config_file}"
-    assert lines[5].split() == ["SLOT", "PID", "STATE", "GEN", "UPTIME", "CONN", "REQUESTS", "MEMORY", "CPU", "STATUS"]
+    assert lines[5].split() == ["SLOT", "PID", "WORKER", "TWIN", "STATE", "GEN", "UPTIME", "CONN", "REQUESTS", "TAKEOVERS", "MEMORY", "CPU", "STATUS"]
     rows = [line.split() for line in lines[6:]]
     assert [row[0] for row in rows] == ["1", "2"]
     assert {int(row[1]) for row in rows} == {w.pid for w in m.worker_processes()}
-    assert [row[2:4] for row in rows] == [["ready", "1"]] * 2
+    assert [row[4:6] for row in rows] == [["ready", "1"]] * 2
 
 
 def test_json(controlled):

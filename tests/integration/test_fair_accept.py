@@ -133,20 +133,22 @@ def worker_of(m, slot):
 
 
 def stop(m, worker):
-    worker.kill(signal.SIGSTOP)
-    stat = pathlib.Path(f"/proc/{worker.pid}/stat")
+    """Returns the process that serves for it, which is to be told to go on."""
+    serving = m.serving(worker)
+    serving.kill(signal.SIGSTOP)
+    stat = pathlib.Path(f"/proc/{serving.pid}/stat")
     m.wait_until(lambda: stat.read_text().rsplit(")", 1)[1].split()[0] == "T", "the stop")
+    return serving
 
 
 @contextlib.contextmanager
 def stopped(m):
     """One worker stands still."""
-    worker = worker_of(m, 2)
-    stop(m, worker)
+    serving = stop(m, worker_of(m, 2))
     try:
         yield
     finally:
-        worker.kill(signal.SIGCONT)
+        serving.kill(signal.SIGCONT)
 
 
 @contextlib.contextmanager
@@ -293,11 +295,11 @@ def test_owner_retires(ready):
     """A worker that drains takes what lies in its inbox first."""
     m = ready(workers=2)
     worker = worker_of(m, 2)
-    stop(m, worker)
+    serving = stop(m, worker)
     with inbox_of(m, 2) as inbox:
         clients = [hand_over(inbox) for _ in range(5)]
     m.kill(signal.SIGTTOU)
-    worker.kill(signal.SIGCONT)
+    serving.kill(signal.SIGCONT)
     for client in clients:
         assert client.request().status == 200
         client.close()
@@ -319,7 +321,7 @@ def answer_times(m, n):
 def test_no_descriptors(ready):
     """A worker that is woken up, and has no descriptor for the connection, tells one that has some."""
     m = ready(workers=2)
-    worker = worker_of(m, 1)
+    worker = m.serving(worker_of(m, 1))
     soft, hard = resource.prlimit(worker.pid, resource.RLIMIT_NOFILE)
     used = sorted(worker.fds())
     free = next(fd for fd in range(len(used) + 1) if fd not in used)
@@ -358,7 +360,7 @@ def without_descriptors(worker):
 def test_no_descriptor_for_what_is_handed_over(ready):
     """It goes back to whoever looks after it, and lies in the inbox if that is nobody. The worker does not turn in circles."""
     m = ready(workers=2)
-    worker = worker_of(m, 2)
+    worker = m.serving(worker_of(m, 2))
     with inbox_of(m, 2) as inbox, without_descriptors(worker):
         clients = [hand_over(inbox) for _ in range(3)]
         ticks = worker.cpu_seconds()
@@ -376,8 +378,7 @@ def test_no_descriptor_for_what_is_handed_over(ready):
 def test_full_after_a_lack(ready):
     """The worker that paused for want of a descriptor, and is full by what was handed to it, waits without turning in circles."""
     m = ready("http: { max_connections = 2; };", workers=2)
-    one, worker = worker_of(m, 1), worker_of(m, 2)
-    stop(m, one)
+    worker, one = m.serving(worker_of(m, 2)), stop(m, worker_of(m, 1))
     with inbox_of(m, 2) as inbox, m.board() as board:
         with without_descriptors(worker):
             waits = m.connect()

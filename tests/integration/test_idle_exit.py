@@ -121,7 +121,7 @@ def test_unix_socket(ready, tmp_path, kind):
 def test_connection_in_the_queue(ready):
     """Nobody has accepted it yet, but it is there: the master does not leave."""
     m = ready(idle("3s"))
-    workers = m.worker_processes()
+    workers = [m.serving(w) for w in m.worker_processes()]
     for w in workers:
         w.kill(signal.SIGSTOP)
     client = m.connect()

@@ -75,8 +75,9 @@ def test_watchdog(ready):
     m = ready(workers('watchdog = "1s";'), app=MODULE)
     (worker,) = m.worker_processes()
     assert m.get().status == 200
-    worker.kill(signal.SIGSTOP)
-    worker.wait_end()
+    hung = m.serving(worker)
+    hung.kill(signal.SIGSTOP)
+    hung.wait_end()
     assert m.get().status == 200
 
 

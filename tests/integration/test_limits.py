@@ -53,7 +53,7 @@ def test_not_before(ready):
         for _ in range(17):
             assert client.request("/").status == 200
         answer = json.loads(client.request("/whoami").body)
-        assert answer["pid"] == worker.pid and "is to be replaced" not in m.stderr()
+        assert m.worker_of(answer["pid"]) == worker.pid and "is to be replaced" not in m.stderr()
         assert client.request("/").status == 200
     wait_said(m, f"Worker 1 (pid {worker.pid}) is to be replaced: it has answered workers.max_requests.")
     worker.wait_end()
@@ -94,7 +94,7 @@ def test_max_memory(ready, tmp_path):
 def test_max_memory_of_one_of_two(ready, tmp_path):
     """Only the one that is too large goes."""
     m = begin(ready, tmp_path, settings('max_memory = "160M"; watchdog = "1h";', count=2), watchdog_usec=200_000)
-    large = Process(json.loads(tell(m, "/whoami"))["pid"], m)
+    large = Process(m.whoami()["pid"], m)
     (small,) = pids(m) - {large.pid}
     with connected(m, large.pid) as client:
         assert client.request("/leak?mib=200").status == 200

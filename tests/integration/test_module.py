@@ -80,15 +80,15 @@ def test_offloaded_work_holds_nobody_up():
             assert w.text("/") == "hello\n"
             assert w.text("/open") == "open"
         assert all(client.answer().body == b"worked" for client in waiting)
-        names = [open(f"/proc/{w.pid}/task/{tid}/comm").read().strip() for tid in os.listdir(f"/proc/{w.pid}/task")]
+        names = [open(f"/proc/{w.serving}/task/{tid}/comm").read().strip() for tid in os.listdir(f"/proc/{w.serving}/task")]
         assert sorted(names) == ["muster-worker", "offload-1", "offload-2", "offload-3", "offload-4"]
 
 
 def test_no_thread_and_no_loop_without_need():
     with example("hello") as w:
         assert w.text("/").startswith("Hello, 127.0.0.1: this is request 1 ")
-        assert os.listdir(f"/proc/{w.pid}/task") == [str(w.pid)]
-        assert "libsystemd" not in open(f"/proc/{w.pid}/maps").read()
+        assert os.listdir(f"/proc/{w.serving}/task") == [str(w.serving)]
+        assert "libsystemd" not in open(f"/proc/{w.serving}/maps").read()
 
 
 def test_streamed_answer_with_trailers():
@@ -293,7 +293,7 @@ def test_accepted_work_is_done_before_the_end():
 
 
 def test_module_that_ends_its_loop():
-    with deeds() as w:
+    with deeds("--no-twin") as w:
         with connected(w) as client:
             send_request(client, "/exit-loop")
             assert w.wait_exit() == 1
@@ -302,7 +302,7 @@ def test_module_that_ends_its_loop():
 
 def test_open_requests_are_canceled_at_the_end():
     """Their clients have not left, and the module is told so: of a late answer, a stream, and a body that is still coming."""
-    with deeds() as w, contextlib.ExitStack() as stack:
+    with deeds("--no-twin") as w, contextlib.ExitStack() as stack:
         late, stream, body, last = (stack.enter_context(connected(w)) for _ in range(4))
         send_request(late, "/park")
         send_request(stream, "/events")

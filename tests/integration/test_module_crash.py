@@ -11,7 +11,8 @@ import signal
 
 import pytest
 
-from module_harness import MODULES, ModuleWorker, connected, deeds, send_request
+import module_harness
+from module_harness import MODULES, ModuleWorker, connected, send_request
 from worker_harness import READY
 
 NAME = f"module deeds ({MODULES}/deeds.so): "
@@ -30,6 +31,11 @@ DEATHS = {
         r"muster_http_event\(\) was called from another thread than the loop's in the work of muster_offload\(\)",
     ),
 }
+
+
+def deeds():
+    """Its death is the end: no twin takes over."""
+    return module_harness.deeds("--no-twin")
 
 
 @pytest.mark.parametrize("target", DEATHS)
@@ -110,14 +116,18 @@ class JournalWorker(ModuleWorker):
 
 def test_last_words_in_the_journal():
     """What other threads say cannot come between the priority and the words."""
-    with JournalWorker(MODULES / "deeds.so").wait_state(READY) as w, connected(w) as client:
+    with JournalWorker(MODULES / "deeds.so", "--no-twin").wait_state(READY) as w, connected(w) as client:
         send_request(client, "/abort")
         assert w.wait_exit() == -signal.SIGABRT
         assert os.read(w.said_fd, 4096).decode() == f"<2>{NAME}{DEATHS['/abort'][1]}\n"
 
 
+APP = f'kind = "module"; module = "{MODULES}/deeds.so";'
+ALONE = 'workers: { count = 2; twin = false; soak = "20ms"; start_timeout = "1min"; };'
+
+
 def test_slot_is_filled_again(ready):
-    m = ready(app=f'kind = "module"; module = "{MODULES}/deeds.so";', workers=2)
+    m = ready(ALONE, app=APP)
     before = {p.pid for p in m.worker_processes()}
     with contextlib.closing(m.connect()) as client:
         send_request(client, "/segv")
@@ -131,9 +141,23 @@ def test_slot_is_filled_again(ready):
     assert log.count("while it answered GET /segv") >= 1
 
 
+def test_words_of_each_that_was_taken_over_from(ready):
+    """Three processes die of the request, each with its own words, and the fourth refuses it. The worker has not ended."""
+    m = ready('workers: { count = 1; start_timeout = "1min"; };', app=APP)
+    (before,) = m.worker_processes()
+    with contextlib.closing(m.connect()) as client:
+        assert client.request("/").body == b"hello\n"
+        assert client.request("/segv").status == 500
+    with contextlib.closing(m.connect()) as client:
+        assert client.request("/").body == b"hello\n"
+    words = re.compile(r"Worker 1 \(pid (\d+)\) was killed by signal 11, SIGSEGV[^:]*: " + re.escape(NAME) + DEATHS["/segv?a=b"][1][:12] + ".*; taken over\\.\n")
+    m.wait_until(lambda: len(words.findall(m.stderr())) == 3, "three deaths")
+    assert len(set(words.findall(m.stderr()))) == 3
+    assert [w.pid for w in m.worker_processes()] == [before.pid]
+
+
 def test_module_that_hangs_is_killed_by_the_watchdog(ready):
-    m = ready('workers: { count = 2; watchdog = "300ms"; soak = "20ms"; start_timeout = "1min"; };',
-                app=f'kind = "module"; module = "{MODULES}/deeds.so";')
+    m = ready(ALONE.replace("twin = false;", 'twin = false; watchdog = "300ms";'), app=APP)
     with contextlib.closing(m.connect()) as client:
         send_request(client, "/hang")
         with pytest.raises((EOFError, ConnectionResetError)):
@@ -141,3 +165,15 @@ def test_module_that_hangs_is_killed_by_the_watchdog(ready):
     m.wait_until(lambda: "did not react for 300ms" in m.stderr(), "the watchdog")
     with contextlib.closing(m.connect()) as client:
         assert client.request("/").body == b"hello\n"
+
+
+def test_request_in_which_all_hang(ready):
+    """Three hang in it, one after the other, and are found; the fourth refuses it. Other connections are served."""
+    m = ready('workers: { count = 1; watchdog = "1s"; start_timeout = "1min"; };', app=APP)
+    (before,) = m.worker_processes()
+    with contextlib.closing(m.connect()) as client, contextlib.closing(m.connect()) as other:
+        assert other.request("/").body == b"hello\n"
+        assert client.request("/hang").status == 500
+        assert other.request("/").body == b"hello\n"
+    m.wait_until(lambda: m.stderr().count(" was killed: it did not react for 1s; taken over.") == 3, "three deaths")
+    assert [w.pid for w in m.worker_processes()] == [before.pid]

@@ -30,7 +30,7 @@ def curl(m, path, *options):
 
 
 def test_they_are_short():
-    for name in ("hello.c", "json-api.c", "page.c"):
+    for name in ("hello.c", "json-api.c", "orders.c", "page.c"):
         assert len((SOURCES / name).read_text().splitlines()) < 80
 
 
@@ -54,6 +54,21 @@ def test_json_api(ready):
     assert curl(m, "/sum", "-H", "Transfer-Encoding: chunked", "-d", "[3]") == (200, '{"sum":3.0,"count":1}')
 
 
+def test_orders(ready, tmp_path):
+    m = master(ready, "orders", f'environment = {{ ORDERS_FOLDER = "{tmp_path}"; }};')
+    status, name = curl(m, "/", "-d", "a loaf of bread")
+    assert status == 201 and (tmp_path / name.strip()).read_text() == "a loaf of bread"
+    assert curl(m, "/", "-d", "a loaf of bread")[1] != name
+    assert len(list(tmp_path.iterdir())) == 2
+    assert curl(m, "/")[0] == 405
+
+
+def test_orders_need_their_folder(start):
+    m = master(start, "orders")
+    m.wait_message(lambda lines: any("failed to start: Required key not available" in line for line in lines))
+    assert m.wait_exit() != 0
+
+
 def test_page(ready):
     m = master(ready, "page", 'environment = { PAGE_COMMAND = "echo \\"<p>$1\\"; seq 200000"; };')
     status, body = curl(m, "/?a=b")
@@ -62,7 +77,7 @@ def test_page(ready):
 
 
 def children(worker):
-    return pathlib.Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
+    return pathlib.Path(f"/proc/{worker.serving}/task/{worker.serving}/children").read_text().split()
 
 
 def test_page_of_a_slow_reader():

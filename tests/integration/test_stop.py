@@ -96,8 +96,7 @@ def test_stop_in_back_off(ready):
     """Nothing is started any more, the pause before the next attempt is forgotten."""
     m = ready('workers: { count = 1; };\nrestart: { backoff_min = "1h"; backoff_max = "1h"; };')
     for death in range(2):
-        (worker,) = m.worker_processes()
-        worker.kill(signal.SIGKILL)
+        m.worker().kill(signal.SIGKILL)
         m.wait_status(lambda s: "SIGKILL" in s)
         if death == 0:
             m.wait_status("1/1 workers ready, 0 connections, generation 1")
@@ -115,7 +114,7 @@ def test_crash_while_stopping(ready):
     m.wait_message("STOPPING=1")
     workers[0].kill(signal.SIGKILL)
     m.wait_status("Stopping: 1 workers finish 0 connections")
-    assert m.children() == [workers[1].pid]
+    m.wait_until(lambda: m.children() == [workers[1].pid], "the end of its processes")
     workers[1].kill(signal.SIGCONT)
     assert m.wait_exit() == 0
 

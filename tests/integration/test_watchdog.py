@@ -12,6 +12,7 @@ import time
 import pytest
 from harness import Process
 from lifecycle import assert_always, begin, connected, elapse, gate, pids, tell, wait_said
+from worker_harness import CELL_SIZE
 
 SHORT = 'workers: { count = 1; watchdog = "2s"; stop_timeout = "1h"; };\nrestart: { backoff_min = "1ms"; limit = 0; };\n'
 
@@ -35,8 +36,9 @@ def assert_nobody_accused(m):
 
 
 def test_stopped(ready):
-    """The real worker, SIGSTOP: it gets its SIGABRT all the same, and the other one is not touched."""
-    m = ready(SHORT.replace("count = 1", "count = 2"))
+    """The real worker, SIGSTOP: it gets its SIGABRT all the same, and the other one is not touched. Without a twin, which would take
+    over (test_twin_master.py)."""
+    m = ready(SHORT.replace("count = 1", "count = 2; twin = false"))
     victim, other = m.worker_processes()
     slot = victim.environment()["MUSTER_WORKER"]
     victim.kill(signal.SIGSTOP)
@@ -201,7 +203,7 @@ def test_idle_workers_stay(ready):
     before = pids(m)
     with contextlib.closing(m.board()) as board:
         def beats():
-            return [int.from_bytes(board[cell * 256 + 24 : cell * 256 + 32], "little") for cell in range(2)]
+            return [int.from_bytes(board[cell * CELL_SIZE + 24 : cell * CELL_SIZE + 32], "little") for cell in range(2)]
 
         first = beats()
         assert all(n > 0 for n in first)

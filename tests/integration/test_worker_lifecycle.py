@@ -31,12 +31,7 @@ def site(tmp_path_factory):
 @contextlib.contextmanager
 def started(*args, **kwargs):
     with Worker(*args, **kwargs) as w:
-        yield w.wait_state(READY)
-
-
-def stop(w):
-    w.kill(signal.SIGSTOP)
-    os.waitid(os.P_PIDFD, w.pidfd, os.WSTOPPED)
+        yield w.wait_state(READY).wait_twin()
 
 
 def rings(w):
@@ -89,7 +84,7 @@ def test_one_beat_for_a_probe(site):
 def test_stopped_worker_does_not_beat(site):
     """Neither probes nor clients get a beat out of a worker that does not run; when it does again, it makes up for it."""
     with started(site, channel=True) as w:
-        stop(w)
+        w.stop()
         before = w.beats()
         for _ in range(3):
             w.probe()
@@ -198,7 +193,7 @@ def test_channel_ends_before_the_queue(site):
     """Connections that a stopped worker finds together with the end of the channel are for others, however many probes it has
     missed."""
     with started(site, channel=True) as w:
-        stop(w)
+        w.stop()
         for _ in range(200):
             w.probe()
         waiting = [w.connect() for _ in range(20)]
@@ -229,7 +224,7 @@ def test_max_requests(site):
             assert w.get("/").status == 200
         assert (w.state, rings(w), w.reason()) == (LEAVING, 1, "")
         with w.stopped():
-            w.kill()
+            w.retire_stopped()
             client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         w.wait_state(DRAINING)
         assert client.answer().closes and client.at_end()
@@ -248,7 +243,7 @@ def test_no_limit_of_requests(site):
 def test_limit_reached_before_it_was_ready(site):
     """The first connection is answered before READY is said, and may be the last one to count: LEAVING is what stays."""
     with started(site, "--max-requests=1") as w:
-        stop(w)
+        w.stop()
         client = w.connect()
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         with w.sibling() as other:
@@ -271,7 +266,7 @@ def test_limit_reached_in_a_drain(site):
         w.wait_until(lambda: w.connections == 3)
         rings(w)
         with w.stopped():
-            w.kill()
+            w.retire_stopped()
             for client in clients[::2]:
                 client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             clients[1].send(b"GET / HTTP/1.1\r\n")  # the rest of which it waits for
@@ -291,7 +286,7 @@ def test_drain_without_descriptors(site):
         open_one.send(b"GET / HTTP/1.1\r\n")  # the rest of which does not come for a while
         w.wait_until(lambda: w.connections == 1)
         w.wait_asleep()
-        stop(w)
+        w.stop()
         resource.prlimit(w.pid, resource.RLIMIT_NOFILE, (len(w.fds()), 100))
         waiting = w.connect()
         w.kill()

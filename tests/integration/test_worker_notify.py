@@ -78,8 +78,7 @@ def test_without_its_directory(ready, tmp_path):
     (first,) = m.worker_processes()
     shutil.rmtree(pathlib.Path(first.environment()["NOTIFY_SOCKET"]).parent)
     for _ in range(2):
-        (worker,) = m.worker_processes()
-        worker.kill(signal.SIGKILL)
+        m.worker().kill(signal.SIGKILL)
         m.wait_status(lambda s: s.startswith("0/1"))
         m.wait_status(lambda s: s.startswith("1/1"))
     assert "Failed to make a NOTIFY_SOCKET for worker 1" in m.stderr()

@@ -18,9 +18,10 @@ import time
 BUILD_DIR = pathlib.Path(os.environ.get("MUSTER_BUILD_DIR", pathlib.Path(__file__).resolve().parents[2] / "build"))
 BINARY = pathlib.Path(os.environ.get("MUSTER_WORKER_BINARY", BUILD_DIR / "src/worker/muster-worker"))
 
-CELL_SIZE = 256  # BoardCell, board/board.h
+CELL_SIZE = 1024  # BoardCell, board/board.h
 CELLS = 1024
 SEATS, SEAT_SIZE = 64, 64  # behind the cells
+CLAIMS_SIZE = 2048 * 8  # behind the seats, board/claims.h
 CELL = 7  # any will do
 STARTING, READY, DRAINING, LEAVING, SERVING, DISMISSED = range(6)
 DEADLINE = 20  # seconds that nothing here may take; a failure, not a measure
@@ -121,7 +122,7 @@ class Worker:
             sock.setblocking(False)
         self.address = self.listeners[0].getsockname()
         self.board = os.memfd_create("board")
-        os.ftruncate(self.board, CELLS * CELL_SIZE + SEATS * SEAT_SIZE)
+        os.ftruncate(self.board, CELLS * CELL_SIZE + SEATS * SEAT_SIZE + CLAIMS_SIZE)
         os.pwrite(self.board, struct.pack("=I", state), CELL * CELL_SIZE)
         self.bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.channel, self.has_channel = None, channel
@@ -182,7 +183,29 @@ class Worker:
         return struct.unpack("=Q", os.pread(self.board, 8, self.index * CELL_SIZE + 24))[0]
 
     def reason(self):
-        return os.pread(self.board, 192, self.index * CELL_SIZE + 32).split(b"\0", 1)[0].decode()
+        return os.pread(self.board, 184, self.index * CELL_SIZE + 32).split(b"\0", 1)[0].decode()
+
+    def processes(self):
+        """Who serves, and who waits for its end: of a worker that has a keeper, which is self.pid; 0: nobody."""
+        return struct.unpack("=ii", os.pread(self.board, 8, self.index * CELL_SIZE + 216))
+
+    @property
+    def serving(self):
+        return self.processes()[0] or self.pid
+
+    def takeovers(self):
+        return struct.unpack("=I", os.pread(self.board, 4, self.index * CELL_SIZE + 224))[0]
+
+    def wait_twin(self):
+        self.wait_until(lambda: all(self.processes()))
+        return self
+
+    def kill_serving(self, signo=signal.SIGKILL):
+        """Until another one serves."""
+        n = self.takeovers()
+        self.wait_until(lambda: self.processes()[0])
+        os.kill(self.serving, signo)
+        self.wait_until(lambda: self.takeovers() > n)
 
     @property
     def state(self):
@@ -212,11 +235,11 @@ class Worker:
     def wait_asleep(self, pid=None):
         """Until it waits for events."""
         waits = ("232", "281", "441")  # epoll_wait, epoll_pwait, epoll_pwait2
-        self.wait_until(lambda: pathlib.Path(f"/proc/{pid or self.pid}/syscall").read_text().split()[0] in waits)
+        self.wait_until(lambda: pathlib.Path(f"/proc/{pid or self.serving}/syscall").read_text().split()[0] in waits)
 
     def switches(self):
         """How often it was woken up, and how often it was interrupted."""
-        text = pathlib.Path(f"/proc/{self.pid}/status").read_text()
+        text = pathlib.Path(f"/proc/{self.serving}/status").read_text()
         return [int(line.split()[1]) for line in text.splitlines() if "ctxt_switches" in line]
 
     def wait_exit(self):
@@ -236,15 +259,35 @@ class Worker:
             select.select([self.pidfd], [], [], 0.002)
 
     def kill(self, signo=signal.SIGTERM):
-        signal.pidfd_send_signal(self.pidfd, signo)
+        """Of those that stop or go on, who serves."""
+        if signo in (signal.SIGSTOP, signal.SIGCONT):
+            os.kill(self.serving, signo)
+        else:
+            signal.pidfd_send_signal(self.pidfd, signo)
+
+    def stop(self):
+        pid = self.serving
+        self.kill(signal.SIGSTOP)
+        self.wait_until(lambda: self._field(pid, "State") == "T")
+
+    def _field(self, pid, name):
+        for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(name + ":"):
+                return line.split()[1]
+        raise KeyError(name)
 
     @contextlib.contextmanager
     def stopped(self):
         """What happens in the block it finds together when it goes on, as if it had happened in one moment."""
-        self.kill(signal.SIGSTOP)
-        os.waitid(os.P_PIDFD, self.pidfd, os.WSTOPPED)
+        self.stop()
         yield
         self.kill(signal.SIGCONT)
+
+    def retire_stopped(self):
+        """The order to drain, in such a block: the keeper has passed it on."""
+        pid = self.serving
+        self.kill(signal.SIGTERM)
+        self.wait_until(lambda: int(self._field(pid, "ShdPnd"), 16) >> (signal.SIGTERM - 1) & 1)
 
     def connect(self, unix=False, rcvbuf=None):
         sock = socket.socket(socket.AF_UNIX if unix else socket.AF_INET, socket.SOCK_STREAM)
@@ -270,14 +313,14 @@ class Worker:
         return sorted(os.listdir(f"/proc/{self.pid}/fd"), key=int)
 
     def smaps(self, field):
-        for line in pathlib.Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines():
+        for line in pathlib.Path(f"/proc/{self.serving}/smaps_rollup").read_text().splitlines():
             if line.startswith(field + ":"):
                 return int(line.split()[1])
         raise KeyError(field)
 
     def cpu_ticks(self):
         """User and system time, in 1/100 s: a busy loop takes one tick after the other."""
-        return sum(map(int, pathlib.Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]))
+        return sum(map(int, pathlib.Path(f"/proc/{self.serving}/stat").read_text().rsplit(")", 1)[1].split()[11:13]))
 
     def close(self):
         if self.status is None:

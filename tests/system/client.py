@@ -67,6 +67,12 @@ def workers(machine, n=2, **options):
     return found
 
 
+def processes(machine, app='default'):
+    """{slot: what muster status says of that worker}."""
+    status = json.loads(machine.run('muster', '--json', 'status', app).stdout)
+    return {process['slot']: process for process in status['processes']}
+
+
 class Load:
     """Clients that make one request after the other, each on a new connection, and keep a record of what came of it."""
 

@@ -133,6 +133,10 @@ class Service:
         """{slot: pid} of the workers that serve."""
         return {p['slot']: p['pid'] for p in self.status()['processes'] if p['state'] == 'ready'}
 
+    def serving(self):
+        """{slot: pid} of those of their processes that answer: of a worker with a twin it is a child of the worker."""
+        return {p['slot']: p['worker_pid'] or p['pid'] for p in self.status()['processes'] if p['state'] == 'ready'}
+
     def wait_ready(self, n=2):
         return wait_for(lambda: len(pids := self.pids()) == n and pids, f'{n} workers are ready')
 

@@ -115,7 +115,7 @@ def test_app_cannot_start(served):
     entry = next(e for e in served.journal('SYSLOG_IDENTIFIER=muster-worker') if '/srv/missing' in e['MESSAGE'])
     assert entry['MUSTER_APP'] == 'default' and entry['MUSTER_WORKER'] in ('1', '2')
     events = served.journal('SYSLOG_IDENTIFIER=musterd')
-    assert any(entry['_PID'] == e.get('MUSTER_WORKER_PID') for e in events)
+    assert any('/srv/missing' in e['MESSAGE'] and e.get('MUSTER_WORKER') == entry['MUSTER_WORKER'] for e in events)
     assert any(e['MESSAGE'] == 'The app cannot start.' and e['MUSTER_APP'] == 'default' for e in events)
 
     served.path('/srv/missing').mkdir()

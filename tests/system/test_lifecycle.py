@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from client import Connection, get
+from client import Connection, get, whoami
 from lifecycle_machine import Service, kind, set_drop_in
 from machine import Machine, wait_for
 from packages import install
@@ -136,7 +136,7 @@ def test_reload_after_a_bad_one(service):
 def test_watchdog(service):
     """A worker that is stopped is replaced first, then ended; the journal and its catalog say what to do. The service
     does not notice."""
-    service.configure('watchdog = "1s";')
+    service.configure('watchdog = "1s"; twin = false;')
     service.start()
     before = service.unit
     victim = service.pids()[1]
@@ -158,6 +158,23 @@ def test_watchdog(service):
     assert 'Subject: Worker 1 of default was killed because it hung' in text
     assert f'coredumpctl info {victim}' in text
     assert 'longer than that, raise workers.watchdog in muster.conf(5)' in service.explained('WORKER_HANGS')
+
+
+def test_watchdog_takeover(service):
+    """In place of one that has a twin, the twin serves: the worker is the same, and says so."""
+    service.configure('watchdog = "1s";')
+    service.start()
+    pids, victim = service.pids(), service.serving()[1]
+    service.machine.kill(victim, 'STOP')
+
+    record = service.wait_exit(victim)
+    assert (record['cause'], record['slot']) == ('watchdog', 1)
+    (hangs,) = service.entries('WORKER_HANGS', MUSTER_WORKER_PID=victim)
+    (ended,) = service.entries('TAKEN_OVER', MUSTER_WORKER_PID=victim)
+    assert hangs['MESSAGE'].endswith('ending it; its twin takes over.') and ended['MESSAGE'].endswith('taken over.')
+    assert service.pids() == pids and service.serving()[1] != victim
+    assert whoami(service.machine)['pid'] in service.serving().values()
+    assert service.status()['processes'][0]['takeovers'] == 1
 
 
 def moment(entry):

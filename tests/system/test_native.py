@@ -146,7 +146,7 @@ def test_tight_sandbox(api):
 def test_crash_is_named(api):
     """A module that dies of a signal is named in the journal, with what it was doing, and in the record of the exit; the worker
     is replaced, and its siblings have not noticed."""
-    api.use('native')
+    api.use('native', workers='twin = false;')
     api.start()
     before = api.wait_ready()
     kept = Connection(api.machine, address=PORT)
@@ -161,6 +161,37 @@ def test_crash_is_named(api):
     wait_for(lambda: victim not in (now := api.wait_ready()).values() and now, 'another worker in its slot')
     assert set(before.values()) - {victim} <= set(api.pids().values())
     assert api.get('/version') == '1'
+
+
+def connect_to_one(api):
+    """Two connections to one worker."""
+    found = {}
+    while True:
+        connection = Connection(api.machine, address=PORT)
+        pid = connection.get('/pid')[1]
+        if pid in found:
+            return found[pid], connection
+        found[pid] = connection
+
+
+def test_crash_is_taken_over(api):
+    """Where there is a twin, a request that crashes each process that begins it is answered 500, and the worker's other connections
+    go on; the journal tells of each crash."""
+    api.use('native')
+    api.start()
+    before = api.wait_ready()
+    kept, other = connect_to_one(api)
+    kept.auto_open = False  # no second connection in place of one that was closed
+    victim = int(kept.get('/pid')[1])
+    (slot,) = (slot for slot, pid in api.serving().items() if pid == victim)
+    assert other.get('/crash')[0] == 500
+    record = api.wait_exit(victim)
+    assert record['cause'] == 'crashed' and record['signal'] == 'SIGSEGV', record
+    wait_for(lambda: len(api.said('SIGSEGV', SYSLOG_IDENTIFIER='musterd')) == 3, 'the journal tells of three crashes')
+    said = api.said('SIGSEGV', SYSLOG_IDENTIFIER='musterd')
+    assert all(api.module in e['MESSAGE'] and '/crash' in e['MESSAGE'] and 'taken over' in e['MESSAGE'] for e in said), said
+    assert int(kept.get('/pid')[1]) == api.serving()[slot] != victim
+    assert api.pids() == before
 
 
 def test_new_version(api):
@@ -267,7 +298,7 @@ def test_access_log_in_journal(api):
     said = api.wait_said('"GET /version HTTP/1.1"', SYSLOG_IDENTIFIER='api-access')
     assert re.fullmatch(COMMON, said[0]['MESSAGE']), said
     assert {e['_SYSTEMD_UNIT'] for e in said} == {api.name}
-    assert int(said[0]['_PID']) in api.pids().values()
+    assert int(said[0]['_PID']) in api.serving().values()
 
 
 def test_access_log_in_file(api):

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from client import Connection, get, whoami, workers
+from client import Connection, get, processes, whoami, workers
 from machine import TOP, wait_for
 
 BIG = 48 * 1024 * 1024
@@ -33,12 +33,19 @@ def test_ipv6(served):
 
 
 def test_all_workers_answer(served, n_workers):
-    """There is one worker for each CPU, and over many connections each of them answers."""
+    """There is one worker for each CPU, and over many connections each of them answers. Each has a twin, and no other process is
+    there."""
     found = workers(served, n_workers)
     assert sorted(found.values()) == list(range(1, n_workers + 1))
     master = int(served.unit('muster.service').MainPID)
-    assert sorted(found) == served.children(master)
-    assert served.processes('muster.service') == sorted([master, *found])
+    in_unit, children = served.processes('muster.service'), served.children(master)
+
+    known = processes(served)  # starts the process that answers it
+    assert found == {p['worker_pid']: slot for slot, p in known.items()}
+    assert children == sorted(p['pid'] for p in known.values())
+    for p in known.values():
+        assert served.children(p['pid']) == sorted([p['worker_pid'], p['twin_pid']])
+    assert in_unit == sorted([master, *(p[name] for p in known.values() for name in ('pid', 'worker_pid', 'twin_pid'))])
 
 
 def test_status_line(served, n_workers):
@@ -66,7 +73,7 @@ def test_journal_fields(served, n_workers):
         assert int(entry['_PID']) == master or int(entry['_PID']) in pids, entry
 
     ready = {int(e['MUSTER_WORKER']): int(e['MUSTER_WORKER_PID']) for e in entries if 'MUSTER_WORKER_PID' in e}
-    assert ready == {slot: pid for pid, slot in pids.items()}
+    assert ready == {slot: p['pid'] for slot, p in processes(served).items()}
     assert served.journal('MUSTER_APP=default', 'MUSTER_WORKER=1')
 
 
@@ -120,14 +127,15 @@ def test_sandbox_of_worker(served, n_workers):
 
 
 def test_descriptors_of_worker(served, n_workers):
-    """A worker has the socket that systemd opened, its streams, the inboxes of the slots and what it made itself; nothing else of
-    the master."""
+    """A worker has the socket that systemd opened, its streams, the inboxes of the slots, what its keeper knows its children by, and
+    what it made itself; nothing else of the master."""
     listeners = served.run('ss', '--no-header', '--listening', '--tcp', '--extended').stdout
     inode = re.search(r':8080 .*\bino:(\d+)', listeners).group(1)
     master = served.unit('muster.service').MainPID
     masters = served.run('sh', '-c', f'for f in /proc/{master}/fd/*; do echo "${{f##*/}} $(readlink $f)"; done').stdout
 
-    for pid in workers(served, n_workers):
+    for pid, slot in workers(served, n_workers).items():
+        keeper = processes(served)[slot]['pid']
         lines = served.run('sh', '-c', f'for f in /proc/{pid}/fd/*; do echo "${{f##*/}} $(readlink $f)"; done').stdout
         files = {int(n): target for n, target in (line.split(' ', 1) for line in lines.splitlines())}
         environment = served.run('cat', f'/proc/{pid}/environ').stdout.split('\0')
@@ -142,8 +150,9 @@ def test_descriptors_of_worker(served, n_workers):
             if n < 4 or n in inboxes:
                 continue
             assert not target.startswith('socket:') or target not in masters, f'{n}: {target} is the master\'s'
-            assert not target.startswith(('/etc', '/proc')), f'{n}: {target}'
-        assert len(files) < 24, files
+            of_keeper = target in (f'/proc/{keeper}/task/{keeper}/children', f'/proc/{keeper}/oom_score_adj')
+            assert of_keeper or not target.startswith(('/etc', '/proc')), f'{n}: {target}'
+        assert len(files) < 40, files
 
 
 def test_exposure(served):
