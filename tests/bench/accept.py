@@ -35,10 +35,15 @@ def libexec(folder, program, before=""):
 
 
 def workers(pid):
-    """Those below a process that are called like one and have no children: nginx's master has the same name."""
+    """Those below a process that serve: they are called like a worker and have no children (nginx's master has the same name), and of
+    a keeper's children it is the first."""
     found, todo = [], [pid]
     while todo:
         pid = todo.pop()
+        serving = common.serving(pid)
+        if serving != pid:
+            found.append(serving)
+            continue
         children = common.children(pid)
         todo += children
         if not children and pathlib.Path("/proc/%d/comm" % pid).read_text().strip() in NAMES:

@@ -87,6 +87,28 @@ def children(pid):
     return [int(p) for p in pathlib.Path("/proc/%d/task/%d/children" % (pid, pid)).read_text().split()]
 
 
+def twins(pid):
+    """Of the keeper of a native worker: who serves and then who waits to take over, as they were born. Of anybody else: nobody."""
+    found = []
+    with contextlib.suppress(OSError):
+        program = os.readlink("/proc/%d/exe" % pid)
+        for child in children(pid) if program.endswith("-worker") else ():
+            with contextlib.suppress(OSError):  # it has ended
+                if os.readlink("/proc/%d/exe" % child) == program:
+                    found.append(child)
+    return found
+
+
+def serving(pid):
+    """The process that serves, of a worker that the master knows by this one."""
+    return (twins(pid) or [pid])[0]
+
+
+def family(pid):
+    """The processes of a worker."""
+    return [pid, *twins(pid)]
+
+
 def memory_kib(pid):
     """PSS and private dirty memory of a process, in KiB."""
     values = {}
@@ -94,6 +116,11 @@ def memory_kib(pid):
         key, value = line.split(":")
         values[key] = int(value.split()[0])
     return values["Pss"], values["Private_Dirty"]
+
+
+def family_memory_kib(pid):
+    """Of a worker with all of its processes."""
+    return [sum(values) for values in zip(*map(memory_kib, family(pid)))]
 
 
 def tasks(pid, name):

@@ -56,8 +56,7 @@ class Muster(peers.Muster):
     count = WORKERS
 
     def config(self):
-        return ('app: { directory = "%s"; whoami = true; };\nworkers: { count = %d; %s };\n%s\n'
-                % (self.site, self.count, os.environ.get("BENCH_MUSTER_WORKERS", ""), os.environ.get("BENCH_MUSTER_CONFIG", "")))
+        return super().config() + os.environ.get("BENCH_MUSTER_CONFIG", "")
 
 
 class MusterModule(Muster):
@@ -66,8 +65,8 @@ class MusterModule(Muster):
     module = HELLO
 
     def config(self):
-        return ('app: { kind = "module"; module = "%s"; };\nworkers: { count = %d; %s };\n%s\n'
-                % (self.module, self.count, os.environ.get("BENCH_MUSTER_WORKERS", ""), os.environ.get("BENCH_MUSTER_CONFIG", "")))
+        return 'app: { kind = "module"; module = "%s"; };\n%s%s' % (
+            self.module, self.workers_group(), os.environ.get("BENCH_MUSTER_CONFIG", ""))
 
     def settle(self):
         peers.until(lambda: answers(self.port), "the first answer")
@@ -159,7 +158,7 @@ class Row:
 
 
 def cpu(server):
-    return {pid: common.cpu_usec(pid) for pid in server.workers()}
+    return {pid: sum(map(common.cpu_usec, common.family(pid))) for pid in server.slots()}
 
 
 def quotient(sample):
@@ -236,8 +235,8 @@ def rows_of(stack):
 
 def measure_idle(server):
     """Bytes of the workers' memory that each of many idle connections takes, all of which have had an answer: of all memory, of private."""
-    pids = sorted(server.workers())
-    before = [common.memory_kib(pid) for pid in pids]
+    pids = sorted(server.slots())
+    before = [common.family_memory_kib(pid) for pid in pids]
     held = []
     try:
         for _ in range(IDLE):
@@ -245,7 +244,7 @@ def measure_idle(server):
             held[-1].sendall(common.REQUEST.replace(b"/ ", b"/1k.bin "))
             if not held[-1].recv(65536):
                 raise RuntimeError("closed without an answer")
-        after = [common.memory_kib(pid) for pid in pids]
+        after = [common.family_memory_kib(pid) for pid in pids]
     finally:
         for s in held:
             s.close()

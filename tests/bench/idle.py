@@ -26,7 +26,14 @@ def idle(config, port=None, environment=()):
             s.connect().close()
             while b"READY=1" not in notify.recv(4096):
                 pass
-            yield {"master": s.process.pid, **{"worker %d" % (i + 1): pid for i, pid in enumerate(sorted(common.children(s.process.pid)))}}
+            slots = common.children(s.process.pid)
+            peers.until(lambda: all(len(common.twins(slot)) != 1 for slot in slots), "the twins")
+            pids = {"master": s.process.pid}
+            for i, slot in enumerate(sorted(slots)):
+                family = common.family(slot)
+                names = ["worker %d" % (i + 1)] if len(family) == 1 else ["keeper %d" % (i + 1), "worker %d" % (i + 1), "twin %d" % (i + 1)]
+                pids.update(zip(names, family))
+            yield pids
 
 
 def main():

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Memory of a master with two workers, and of its workers with 100 open connections, beside nginx."""
+"""Memory of a master with two workers, and of its workers with 100 open connections, beside nginx. A native worker is its keeper, the
+process that serves and the twin together."""
 
 import os
 import sys
@@ -13,8 +14,8 @@ CONNECTIONS = 100
 def measure(s):
     held = [s.connect() for _ in range(2 * CONNECTIONS)]  # about CONNECTIONS for each of the two
     master = s.process.pid
-    rows = [("master", master)] + [("worker", p) for p in sorted(common.children(master))]
-    result = [(role, *common.memory_kib(pid)) for role, pid in rows]
+    result = [("master", *common.memory_kib(master))]
+    result += [("worker", *common.family_memory_kib(p)) for p in sorted(common.children(master))]
     for h in held:
         h.close()
     return result

@@ -82,6 +82,10 @@ class Peer:
             return {pid for pid in common.children(self.master) if is_worker(pid)}
         return set()
 
+    def slots(self):
+        """The pids that the master knows the workers by: the same, but for a worker with a keeper."""
+        return self.workers()
+
     def reload(self):
         os.kill(self.master, signal.SIGHUP)
 
@@ -202,10 +206,19 @@ class Muster(Peer):
     name = "muster"
     is_ready = False
     environment = ()
+    settings = ""  # more keys of the group
 
     def config(self):
-        return ('app: { directory = "%s"; whoami = true; };\nworkers: { count = %d; %s };\n'
-                % (self.site, self.count, os.environ.get("BENCH_MUSTER_WORKERS", "")))
+        return 'app: { directory = "%s"; whoami = true; };\n%s' % (self.site, self.workers_group())
+
+    def workers_group(self):
+        return "workers: { count = %d; %s %s };\n" % (self.count, self.settings, os.environ.get("BENCH_MUSTER_WORKERS", ""))
+
+    def slots(self):
+        return super().workers()
+
+    def workers(self):
+        return {common.serving(pid) for pid in self.slots()}
 
     def start(self):
         config = self.folder / "bench.conf"

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """From the SIGKILL of one of two workers to the readiness of its replacement, beside nginx, Node's cluster and PM2, each with the same
-app of Node, and with a spare.
+app of Node, and with a spare. And to that of its twin, which takes over instead of being started.
 
 Ready is measured alike for all: a new connection is answered by a process that was not there before. The surviving worker is stopped
 meanwhile, so that it takes no connection away; what is measured is how long clients wait when nobody else is there. For muster also
@@ -34,10 +34,15 @@ class Told:
                 self.at = time.perf_counter()
 
 
+def tells(peer):
+    """With a twin there is nothing to say: the worker was not gone."""
+    return isinstance(peer, peers.Muster) and peer.slots() == peer.workers()
+
+
 def kill_one(peer, victim):
     """The milliseconds until a new process has answered, and until the master has said so, or None."""
     before = peer.workers()
-    told = Told(peer) if isinstance(peer, peers.Muster) else None
+    told = Told(peer) if tells(peer) else None
     if told:
         told.look()
     with peers.stopped(before - {victim}):
@@ -51,9 +56,9 @@ def kill_one(peer, victim):
 
 
 def main():
-    kinds = peers.available([peers.Muster, peers.Nginx, peers.variant(peers.MusterNode, "muster, node"),
+    kinds = peers.available([peers.variant(peers.Muster, "muster", settings="twin = false;"), peers.variant(peers.Muster, "muster, the twin"), peers.Nginx, peers.variant(peers.MusterNode, "muster, node"),
                              peers.variant(peers.MusterNode, "muster, node, a spare", balance="round-robin", spare=1), peers.NodeCluster, peers.Pm2])
-    times, told = {kind: [] for kind in kinds}, {kind: [] for kind in kinds if issubclass(kind, peers.Muster)}
+    times, told = {kind: [] for kind in kinds}, {}
     for i in range(ROUNDS):
         for kind in kinds[i % len(kinds):] + kinds[:i % len(kinds)]:
             with peers.running(kind) as peer:
@@ -61,7 +66,7 @@ def main():
                     answered, said = kill_one(peer, victim)
                     times[kind].append(answered)
                     if said is not None:
-                        told[kind].append(said)
+                        told.setdefault(kind, []).append(said)
                     peer.settle()
 
     rows = [("", "median ms", "p90", "p99", "fastest")]
