@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The manual tells everything that the programs take: each key with its group and default, each option. And its recipes are
-valid, and the tested ones.
+"""The manual tells everything that the programs take: each key with its group and default, each option. Its pages lead to pages and
+functions that exist, and those of section 7 are found. And its recipes are valid, and the tested ones.
 
 Arguments: musterd, the built source of muster.conf(5), and further programs with the sections of their manuals."""
 
@@ -42,11 +42,27 @@ for program, section in [(musterd, "8"), *zip(sys.argv[3::2], sys.argv[4::2])]:
             errors.append(f"{name}({section}) does not explain {verb}")
 
 libmuster = "".join(p.read_text() for p in (SRC / "man").glob("*.3.scd"))
+headers = "".join(p.read_text() for p in (SRC / "include/muster").glob("*.h"))
 symbols = (SRC / "lib/libmuster.sym").read_text() + (SRC / "worker/muster-worker.sym").read_text()
 for name in re.findall(r"^\s+(muster_\w+);", symbols, re.M):
     checked += 1
     if name not in libmuster.replace("\\", ""):
         errors.append(f"no manual page of section 3 names {name}")
+pages = {(m[1], m[2]): p for p in (SRC / "man").glob("*.scd*") if (m := re.match(r"([\w.-]+)\.(\d)\.scd", p.name))}
+see_also = (SRC / "man/musterd.8.scd").read_text().split("# SEE ALSO")[1]
+readme = (SRC.parent / "README.md").read_text()
+for (name, section), path in pages.items():
+    text = path.read_text().replace("\\", "")
+    for other in re.findall(r"\*(muster[\w.-]*)\*\((\d)\)", text):
+        checked += 1
+        if other not in pages and f"{other[0]};" not in symbols:
+            errors.append(f"{name}({section}) refers to {other[0]}({other[1]}), which does not exist")
+    for function in re.findall(r"\*(muster_\w+)\*\(\)", text):
+        checked += 1
+        if f"{function};" not in symbols and function not in headers:
+            errors.append(f"{name}({section}) explains {function}(), which does not exist")
+    if section == "7" and (f"*{name}*(7)" not in see_also or f"`{name}(7)`" not in readme):
+        errors.append(f"musterd(8) and README.md do not lead to {name}(7)")
 recipes = re.findall(r"^```\n(.*?)^```", (SRC / "man/muster-recipes.7.scd").read_text(), re.M | re.S)
 for recipe in recipes:
     if not recipe.startswith("app: {"):
