@@ -179,6 +179,27 @@ static bool scan_value(Scanner *s) {
         }
 }
 
+static char unescape(const char **p);
+
+/* @name: of @n bytes, checked before. */
+static bool is_member(const JsonMember *m, const char *name, size_t n) {
+        const char *p = name, *wanted = m->name;
+
+        if (strlen(wanted) == n && memcmp(wanted, name, n) == 0)
+                return true;
+        if (!m->any_spelling || !memchr(name, '\\', n))
+                return false;
+        while (p < name + n && *wanted) {
+                char c = *p++;
+
+                if (c == '\\')
+                        c = unescape(&p);
+                if (c != *wanted++)
+                        return false;
+        }
+        return p == name + n && !*wanted;
+}
+
 /* A name and its colon. At the top level, returns the member that is asked for by that name. */
 static bool scan_name(Scanner *s, JsonMember *members, size_t n_members, JsonMember **ret) {
         const char *name = s->p + 1;
@@ -188,7 +209,7 @@ static bool scan_name(Scanner *s, JsonMember *members, size_t n_members, JsonMem
         size_t n = (size_t) (s->p - 1 - name);
         *ret = NULL;
         for (size_t i = 0; s->depth == 1 && i < n_members; i++)
-                if (strlen(members[i].name) == n && memcmp(members[i].name, name, n) == 0)
+                if (is_member(members + i, name, n))
                         *ret = members + i;
         skip_space(s);
         if (!scan_character(s, ':'))
@@ -265,6 +286,10 @@ int json_scan(const char *text, size_t n, JsonMember *members, size_t n_members)
 
 int json_scan_frame(const char *text, size_t n, JsonMember *members, size_t n_members) {
         return scan(text, n, JSON_DEPTH_MAX + 1, members, n_members);
+}
+
+int json_scan_content(const char *text, size_t n) {
+        return scan(text, n, JSON_DEPTH_MAX - 1, NULL, 0);
 }
 
 bool json_span_is(JsonSpan value, const char *s) {

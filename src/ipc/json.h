@@ -21,19 +21,23 @@ typedef struct JsonSpan {
 /* A member of the top-level object that is asked for. */
 typedef struct JsonMember {
         const char *name;
-        JsonSpan value; /* out: the raw text of its value; of the last one if there are several, as in
-                           JSON.parse() */
+        JsonSpan value;    /* out: the raw text of its value; of the last one if there are several, as in
+                              JSON.parse() */
+        bool any_spelling; /* in: also when its name is written with escapes, as JSON.parse() finds it */
 } JsonMember;
 
 /* Checks that the @n bytes are exactly one JSON value (RFC 8259) in well-formed UTF-8, with white space
  * around it but without a line feed anywhere, and fills in the @members. Names are compared as they are
- * written: one that is spelled with escapes is not found.
+ * written: one that is spelled with escapes is not found, unless that is asked for.
  *
  * Returns 0; or -EBADMSG, and then the members are undefined. */
 int json_scan(const char *text, size_t n, JsonMember *members, size_t n_members);
 
 /* The same for what a value may be wrapped in: one level more is allowed. */
 int json_scan_frame(const char *text, size_t n, JsonMember *members, size_t n_members);
+
+/* Checks that it is one, and has the level to spare that a frame takes. Returns as json_scan(). */
+int json_scan_content(const char *text, size_t n);
 
 /* Whether the value is the string @s, written without escapes. */
 bool json_span_is(JsonSpan value, const char *s);

@@ -12,6 +12,7 @@
 
 #include "basic/list.h"
 #include "basic/restart.h"
+#include "ipc/forward.h"
 #include "muster/cluster.h"
 
 typedef struct Slot Slot;
@@ -72,6 +73,10 @@ int cluster_worker_start(Slot *slot, muster_cluster_worker **ret);
 /* Sends it away; it is killed when it has not gone in time. */
 void cluster_worker_dismiss(muster_cluster_worker *w);
 
+/* Passes on what another one has to say, if this one serves. What finds no room because it does not read is
+ * lost to it. */
+void cluster_worker_forward(muster_cluster_worker *w, JsonSpan message);
+
 /* It stays until it is replaced, but no longer than that. */
 void cluster_worker_set_leaving(muster_cluster_worker *w, uint64_t timeout_usec);
 
@@ -83,6 +88,9 @@ void slot_worker_is_ready(muster_cluster_worker *w);
 
 /* It wants to go, or must: the replacement comes first. */
 void slot_worker_wants_to_go(muster_cluster_worker *w, const char *reason);
+
+/* It has something to say to others. */
+void slot_forward(muster_cluster_worker *from, const Forward *f);
 
 /* It will be gone soon, or is gone: the slot needs another, unless it has one. */
 void slot_lost_worker(muster_cluster_worker *w);

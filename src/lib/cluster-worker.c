@@ -4,7 +4,7 @@
  * Down the channel go {"cmd":"MUSTER","act":"server","name":NAME} with the descriptor for each server, then
  * "started", and at the end "retire". Up come "ready" and "retire" with a "reason", which may also be
  * spelled
- * {"act":"suicide"}. All else is the application's. */
+ * {"act":"suicide"}, and what is for other workers (ipc/forward.h). All else is the application's. */
 
 #include "lib/cluster-internal.h"
 
@@ -72,6 +72,16 @@ static void on_ready(muster_cluster_worker *w) {
         slot_worker_is_ready(w);
 }
 
+void cluster_worker_forward(muster_cluster_worker *w, JsonSpan message) {
+        muster_channel *channel = muster_child_get_channel(w->child);
+        uint64_t queued = muster_channel_get_queued_bytes(channel);
+
+        if (w->state == CLUSTER_WORKER_READY && message.n <= FORWARD_MESSAGE_MAX &&
+                        (queued == 0 || queued + message.n <= FORWARD_QUEUE_MAX))
+                (void) muster_channel_send_full(
+                                channel, message.p, message.n, -1, MUSTER_HANDLE_NONE, NULL, NULL);
+}
+
 static void on_message(muster_channel *channel, muster_message *message, void *userdata) {
         enum { CMD, ACT, REASON };
         JsonMember m[] = {
@@ -80,9 +90,14 @@ static void on_message(muster_channel *channel, muster_message *message, void *u
         muster_cluster_worker *w = userdata;
         muster_cluster *c = w->slot->cluster;
         char reason[REASON_MAX];
+        Forward forward;
         size_t n;
 
         const char *json = muster_message_get_json(message, &n);
+        if (forward_parse(json, n, &forward)) {
+                slot_forward(w, &forward);
+                return;
+        }
         (void) json_scan(json, n, m, ELEMENTSOF(m)); /* the channel has done so before */
         bool ours = json_span_is(m[CMD].value, "MUSTER");
         if (json_span_is(m[ACT].value, "suicide") || (ours && json_span_is(m[ACT].value, "retire"))) {

@@ -99,6 +99,20 @@ void slot_worker_is_ready(muster_cluster_worker *w) {
                 c->handlers.ready(c, w, c->userdata);
 }
 
+void slot_forward(muster_cluster_worker *from, const Forward *f) {
+        muster_cluster *c = from->slot->cluster;
+
+        if (f->refused)
+                return; /* there is nobody here who could be told */
+        for (unsigned i = 0; i < c->n_slots; i++)
+                list_foreach (node, &c->slots[i].workers) {
+                        muster_cluster_worker *w = list_entry(node, muster_cluster_worker, node);
+
+                        if (f->act == FORWARD_SEND ? f->slot == c->slots[i].id : w != from)
+                                cluster_worker_forward(w, f->message);
+                }
+}
+
 /* A worker that serves is replaced first; one that does not yet is of no use to anybody. */
 static void replace_worker(muster_cluster_worker *w, uint64_t lived_usec) {
         muster_cluster *c = w->slot->cluster;

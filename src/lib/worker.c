@@ -12,14 +12,18 @@
 
 #include "basic/macro.h"
 #include "basic/parse.h"
+#include "ipc/forward.h"
 #include "ipc/json.h"
 #include "lib/assert-return.h"
 #include "lib/options.h"
+#include "state/bus.h"
 
 #define ENV_WORKER "MUSTER_WORKER"
 
 #define SERVER_NAME_MAX 256
 #define REASON_MAX      256
+
+static_assert(MUSTER_WORKER_MESSAGE_MAX == FORWARD_VALUE_MAX, "The header says what fits on the channel");
 
 struct muster_worker {
         muster_channel *channel; /* counted */
@@ -67,8 +71,19 @@ static void on_message(muster_channel *channel, muster_message *message, void *u
         else if (json_span_is(m[ACT].value, "started")) {
                 if (w->handlers.started)
                         w->handlers.started(w, w->userdata);
-        } else if (json_span_is(m[ACT].value, "retire"))
+        } else if (json_span_is(m[ACT].value, "publish"))
+                bus_deliver(json, n);
+        else if (json_span_is(m[ACT].value, "retire"))
                 retire(w);
+}
+
+/* For the library's own store: a line that is for all other workers. */
+static int send_line(const char *line, size_t n, void *userdata) {
+        const muster_worker *w = userdata;
+
+        if (n > FORWARD_MESSAGE_MAX)
+                return -EMSGSIZE;
+        return muster_channel_send_full(w->channel, line, n, -1, MUSTER_HANDLE_NONE, NULL, NULL);
 }
 
 /* Whatever ended it: there is nobody any more who would say that it is time to go. */
@@ -111,6 +126,7 @@ _public_ int muster_worker_from_environment(sd_event *event, const muster_worker
         r = muster_channel_set_handlers(w->channel, &channel_handlers, w);
         if (r < 0)
                 return r;
+        bus_attach(send_line, w);
         *ret = TAKE_PTR(w);
         return 0;
 }
@@ -139,6 +155,38 @@ _public_ int muster_worker_retire(muster_worker *worker, const char *reason) {
         return muster_channel_send(worker->channel, line, -1, NULL, NULL);
 }
 
+static int send_to_others(muster_worker *w, ForwardAct act, unsigned id, const char *json, size_t n) {
+        _cleanup_free_ char *line = NULL;
+        size_t at;
+
+        if (n > MUSTER_WORKER_MESSAGE_MAX)
+                return -EMSGSIZE;
+        if (json_scan_content(json, n) < 0)
+                return -EBADMSG;
+        if (!forward_is_for_application(json, n))
+                return -EINVAL;
+        line = malloc(FORWARD_HEAD_MAX + n + strlen(FORWARD_TAIL));
+        if (!line)
+                return -ENOMEM;
+        at = forward_write_head(act, id, line);
+        memcpy(line + at, json, n);
+        memcpy(line + at + n, FORWARD_TAIL, strlen(FORWARD_TAIL));
+        return muster_channel_send_full(
+                        w->channel, line, at + n + strlen(FORWARD_TAIL), -1, MUSTER_HANDLE_NONE, NULL, NULL);
+}
+
+_public_ int muster_worker_broadcast(muster_worker *worker, const char *json, size_t n) {
+        muster_assert_return(worker && json, -EINVAL);
+
+        return send_to_others(worker, FORWARD_BROADCAST, 0, json, n);
+}
+
+_public_ int muster_worker_send(muster_worker *worker, unsigned id, const char *json, size_t n) {
+        muster_assert_return(worker && json && id > 0, -EINVAL);
+
+        return send_to_others(worker, FORWARD_SEND, id, json, n);
+}
+
 _public_ muster_channel *muster_worker_get_channel(const muster_worker *worker) {
         return worker ? worker->channel : NULL;
 }
@@ -146,6 +194,7 @@ _public_ muster_channel *muster_worker_get_channel(const muster_worker *worker) 
 _public_ muster_worker *muster_worker_free(muster_worker *worker) {
         if (!worker)
                 return NULL;
+        bus_detach(worker);
         muster_channel_unref(worker->channel);
         free(worker);
         return NULL;

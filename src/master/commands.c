@@ -8,6 +8,7 @@
 #include "basic/fd.h"
 #include "basic/log.h"
 #include "ipc/json.h"
+#include "master/forward.h"
 #include "master/manager-internal.h"
 #include "master/worker-messages.h"
 
@@ -54,43 +55,19 @@ static void on_scale(ControlRequest *request, unsigned n, void *userdata) {
         control_request_finish(request, NULL, text);
 }
 
-/* What others may send: all but what a worker would take for Node's own words or ours. Names that are
- * written with escapes do not come from muster-admin, which has none left. */
-static bool is_for_application(const char *json, size_t n) {
-        JsonMember cmd = { .name = "cmd" };
-
-        (void) json_scan(json, n, &cmd, 1); /* the channel has done so before */
-        return !json_span_is(cmd.value, "MUSTER") && !json_span_begins(cmd.value, "NODE_");
-}
-
 static const char *send_error_to_string(int r) {
         return r == -ENOBUFS ? "it does not read what it was sent before"
                : r == -EPIPE ? "its channel is closed"
                              : strerror(-r);
 }
 
-/* To the workers in that slot, 0: in all; during a replacement a slot may have two. Tells how many have it,
- * and writes down who has not. */
-static unsigned deliver(const Manager *m, unsigned slot, const char *json, size_t n, FILE *undelivered) {
-        const char *separator = "";
-        unsigned delivered = 0;
+/* Writes down who has not got a message. */
+static void on_undelivered(Worker *w, int error, void *userdata) {
+        FILE *f = userdata;
 
-        list_foreach (node, &m->workers) {
-                Worker *w = list_entry(node, Worker, node);
-
-                if (w->state != WORKER_READY || (slot > 0 && w->slot != slot))
-                        continue;
-                int r = worker_send(w, json, n);
-                if (r >= 0) {
-                        delivered++;
-                        continue;
-                }
-                fprintf(undelivered, "%s{\"worker\":%u,\"pid\":%d,\"reason\":", separator, w->slot, w->pid);
-                json_write_string(undelivered, send_error_to_string(r));
-                fputc('}', undelivered);
-                separator = ",";
-        }
-        return delivered;
+        fprintf(f, "%s{\"worker\":%u,\"pid\":%d,\"reason\":", ftell(f) > 0 ? "," : "", w->slot, w->pid);
+        json_write_string(f, send_error_to_string(error));
+        fputc('}', f);
 }
 
 static void finish_send(
@@ -113,19 +90,21 @@ static void finish_send(
 }
 
 static void on_send(ControlRequest *request, unsigned slot, const char *json, size_t n, void *userdata) {
+        const Recipients recipients = { .slot = slot };
+        const Manager *m = userdata;
         _cleanup_free_ char *undelivered = NULL;
         unsigned delivered = 0;
         size_t size = 0;
         FILE *f;
 
-        if (!is_for_application(json, n)) {
+        if (!forward_is_for_application(json, n)) {
                 control_request_finish(request, "invalid",
                                 "A message whose \"cmd\" is MUSTER or begins with NODE_ is not the application's.");
                 return;
         }
         f = open_memstream(&undelivered, &size);
         if (f)
-                delivered = deliver(userdata, slot, json, n, f);
+                delivered = forward_deliver(&m->workers, &recipients, json, n, on_undelivered, f);
         if (!f || fclose(f) != 0) {
                 log_oom();
                 control_request_finish(request, "failed", "Out of memory.");

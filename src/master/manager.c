@@ -22,6 +22,7 @@
 #include "basic/log.h"
 #include "basic/memory.h"
 #include "board/board.h"
+#include "master/forward.h"
 #include "master/guard.h"
 #include "master/manager-internal.h"
 #include "master/notify.h"
@@ -384,6 +385,12 @@ static void on_worker_extends(Worker *w, uint64_t usec, void *userdata) {
                 notify_extend_timeout(usec + TIMEOUT_MARGIN_USEC);
 }
 
+static void on_worker_forwards(Worker *w, const Forward *f, void *userdata) {
+        const Manager *m = userdata;
+
+        forward_from_worker(w, f, &m->workers);
+}
+
 static void on_worker_status(Worker *w, void *userdata) {
         status_notify(userdata, "");
 }
@@ -623,6 +630,7 @@ static int manager_prepare(Manager *m) {
                         .hangs = on_worker_hangs,
                         .died = on_worker_died,
                         .extends = on_worker_extends,
+                        .forwards = on_worker_forwards,
                         .status = on_worker_status,
                         .exited = on_worker_exit,
                 },

@@ -170,6 +170,8 @@ static void write_counts(const Worker *w, FILE *f) {
         write_number(f, "passed", node, node ? cluster_worker_get_taken(w->cluster) : 0);
         write_number(f, "in_flight", node, node ? cluster_worker_get_in_flight(w->cluster) : 0);
         write_number(f, "lag_usec", lag > 0, lag);
+        write_number(f, "messages_lost", true, w->n_lost);
+        write_number(f, "messages_refused", true, w->n_refused);
 }
 
 /* The process that was started is the keeper then. */

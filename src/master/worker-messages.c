@@ -18,7 +18,6 @@
 #define EXTENSION_MAX_USEC (3600 * USEC_PER_SEC)
 
 /* On the channel, in any second: bytes, and what a message costs besides them. */
-#define FLOOD_INTERVAL_USEC (1 * USEC_PER_SEC)
 #define FLOOD_BYTES_MAX     (16 * 1024 * 1024)
 #define FLOOD_MESSAGE_BYTES 512
 
@@ -59,14 +58,8 @@ void worker_look_at_board(Worker *w) {
 
 /* Nobody has so much to say to the master; a worker that floods it is not heard any more. */
 static bool is_flooding(Worker *w, size_t message_bytes) {
-        uint64_t now_usec = clock_now_usec();
-
-        if (now_usec - w->flood_since_usec >= FLOOD_INTERVAL_USEC) {
-                w->flood_since_usec = now_usec;
-                w->flood_bytes = 0;
-        }
-        w->flood_bytes += message_bytes + FLOOD_MESSAGE_BYTES;
-        return w->flood_bytes > FLOOD_BYTES_MAX;
+        return forward_account_add(
+                        &w->flood, clock_now_usec(), message_bytes + FLOOD_MESSAGE_BYTES, FLOOD_BYTES_MAX);
 }
 
 static void log_closed(const Worker *w, const char *why) {
@@ -136,23 +129,15 @@ static bool receive_for_cluster(Worker *w, muster_channel *channel, const char *
         return true;
 }
 
-static void on_message(muster_channel *channel, muster_message *message, void *userdata) {
+/* What it says to the master itself. */
+static void receive(Worker *w, const char *json, size_t n) {
         enum { CMD, ACT, REASON, TEXT };
         JsonMember m[] = { [CMD] = { .name = "cmd" },
                 [ACT] = { .name = "act" },
                 [REASON] = { .name = "reason" },
                 [TEXT] = { .name = "text" } };
         char text[WORKER_TEXT_MAX];
-        Worker *w = userdata;
-        size_t n;
 
-        const char *json = muster_message_get_json(message, &n);
-        if (is_flooding(w, n)) {
-                refuse_channel(w, channel, "found more than 16M in a second");
-                return;
-        }
-        if (w->cluster && receive_for_cluster(w, channel, json, n))
-                return;
         (void) json_scan(json, n, m, ELEMENTSOF(m)); /* the channel has done so before */
         bool ours = json_span_is(m[CMD].value, "MUSTER");
         if (json_span_is(m[ACT].value, "suicide") || (ours && json_span_is(m[ACT].value, "retire"))) {
@@ -167,6 +152,24 @@ static void on_message(muster_channel *channel, muster_message *message, void *u
         } else
                 log_debug("Worker %u (pid %d) sent a message that means nothing to the master.", w->slot,
                                 w->pid);
+}
+
+static void on_message(muster_channel *channel, muster_message *message, void *userdata) {
+        Worker *w = userdata;
+        Forward forward;
+        size_t n;
+
+        const char *json = muster_message_get_json(message, &n);
+        if (is_flooding(w, n)) {
+                refuse_channel(w, channel, "found more than 16M in a second");
+                return;
+        }
+        if (w->cluster && receive_for_cluster(w, channel, json, n))
+                return;
+        if (forward_parse(json, n, &forward))
+                w->environment->handlers.forwards(w, &forward, w->environment->userdata);
+        else
+                receive(w, json, n);
 }
 
 /* Closed by the worker, as a program may that has no use for it, or broken by it: it is not heard any more,
@@ -263,6 +266,12 @@ int worker_messages_attach(Worker *w) {
 int worker_send(Worker *w, const char *json, size_t n) {
         return muster_channel_send_full(muster_child_get_channel(w->child), json, n, /* fd= */ -1,
                         MUSTER_HANDLE_AUTO, NULL, NULL);
+}
+
+int worker_send_application(Worker *w, const char *json, size_t n) {
+        uint64_t queued = muster_channel_get_queued_bytes(muster_child_get_channel(w->child));
+
+        return queued > 0 && queued + n > FORWARD_QUEUE_MAX ? -ENOBUFS : worker_send(w, json, n);
 }
 
 /* One that cannot be sent, because nobody reads, is the answer too. */

@@ -10,18 +10,23 @@
  *   {"cmd":"MUSTER","act":"retire","reason":TEXT} or {"act":"suicide","reason":TEXT}: replace me, then end
  * me
  *   {"cmd":"MUSTER","act":"status","text":TEXT}: for people to read
- * and, from the master, {"cmd":"MUSTER","act":"probe"}, which needs no answer, and whatever others send it.
+ * and what it has to say to others (see ipc/forward.h), ready or not; and, from the master,
+ * {"cmd":"MUSTER","act":"probe"}, which needs no answer, and whatever others send it.
  */
 
 #include "master/worker.h"
 
-/* The longest message on a worker's channel, and how much may wait for a worker that does not read. */
-#define WORKER_MESSAGE_MAX (256 * 1024)
+/* The longest message on a worker's channel, and how much more may wait for a worker that does not read than
+ * what others send it: the master's own words always have that much room. */
+#define WORKER_MESSAGE_MAX FORWARD_MESSAGE_MAX
 
 /* Puts a message on the worker's channel: one JSON value of @n bytes. Returns 0 or 1 when it is on its way,
  * else as muster_channel_send_full(): -ENOBUFS when the worker does not read, -EPIPE when it has closed the
  * channel, or was cut off. */
 int worker_send(Worker *w, const char *json, size_t n);
+
+/* The same of what others say: -ENOBUFS comes earlier. */
+int worker_send_application(Worker *w, const char *json, size_t n);
 
 /* Listens to a worker that is on a loop, or will be. Returns 0 or a negative errno. */
 int worker_messages_attach(Worker *w);

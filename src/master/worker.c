@@ -281,7 +281,9 @@ static int spawn(Worker *w, const Command *command) {
         _cleanup_free_ muster_stdio *stdio = NULL;
         int pipe_fds[2];
 
-        channel.max_message_bytes = channel.max_queue_bytes = WORKER_MESSAGE_MAX;
+        channel.max_message_bytes = WORKER_MESSAGE_MAX;
+        /* Behind what others have sent it there is room for what the master has to say. */
+        channel.max_queue_bytes = FORWARD_QUEUE_MAX + WORKER_MESSAGE_MAX;
         channel.flags = w->cluster ? MUSTER_CHANNEL_INTERNAL : 0;
         stdio = calloc(3 + w->environment->listeners->n + 3 + 2 * n_inboxes(w) + ELEMENTSOF(w->group_fds),
                         sizeof(*stdio));

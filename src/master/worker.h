@@ -14,6 +14,7 @@
 #include "basic/list.h"
 #include "basic/parse.h"
 #include "board/board.h"
+#include "ipc/forward.h"
 #include "master/cgroup.h"
 #include "master/cluster.h"
 #include "master/config.h"
@@ -94,6 +95,8 @@ typedef struct WorkerHandlers {
         void (*hangs)(Worker *w, void *userdata);
         /* One that served has died, and its twin took over: the worker lives on. */
         void (*died)(Worker *w, const WorkerDeath *d, void *userdata);
+        /* It has a message for others. */
+        void (*forwards)(Worker *w, const Forward *f, void *userdata);
         /* It has something new to say: w->status or w->reloading. */
         void (*status)(Worker *w, void *userdata);
         /* Once, after the process was reaped and the state is WORKER_EXITED. The handler frees the worker.
@@ -139,8 +142,11 @@ struct Worker {
         bool reloading;                   /* as it says itself: RELOADING=1 (sd_notify(3)) */
         bool triggered;                   /* likewise WATCHDOG=trigger: that it hangs */
         int error;                        /* ERRNO=, likewise; 0: none */
-        uint64_t flood_since_usec;        /* of what it says on its channel */
-        uint64_t flood_bytes;
+        ForwardAccount flood;             /* of what it says on its channel, in bytes */
+        ForwardAccount copies;            /* likewise of what that makes for others */
+        uint64_t n_lost;    /* messages of others that it did not get, as it did not read in time */
+        uint64_t n_refused; /* messages of its own for others that were not passed on */
+        uint64_t lost_logged_usec, refused_logged_usec; /* 0: never */
 
         int exit_code; /* CLD_… */
         int exit_status;

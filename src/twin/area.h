@@ -27,8 +27,9 @@ typedef struct Area {
         _Atomic uint32_t running; /* descriptor + 1 of the connection whose request is being handled; 0: none
                                    */
         _Atomic uint32_t crash;   /* the signal of which the worker knows that it dies; 0: none */
-        uint64_t boot;            /* random: by it requests differ from those of other keepers */
-        uint64_t next_connection; /* for who serves */
+        _Atomic uint32_t line_begun; /* what comes next on the channel may be the rest of a line */
+        uint64_t boot;               /* random: by it requests differ from those of other keepers */
+        uint64_t next_connection;    /* for who serves */
         AreaSlot slots[AREA_SLOTS];
         int bell_fd;            /* an eventfd: the keeper is to look at this … */
         int retire_fd;          /* … and one that is readable for ever once nobody takes over any more */

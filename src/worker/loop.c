@@ -28,6 +28,7 @@
 #include "worker/epoll-data.h"
 #include "worker/event.h"
 #include "worker/master-link.h"
+#include "worker/messages.h"
 
 #define EVENTS_MAX 64
 
@@ -77,11 +78,14 @@ static int loop_init_signals(Loop *l) {
 static int loop_init_channel(Loop *l) {
         int r;
 
+        uint32_t events = messages_are_on() ? messages_events() : master_link_events();
+
         if (l->in->channel_fd < 0)
                 return 0;
-        r = loop_epoll(l, EPOLL_CTL_ADD, l->in->channel_fd, master_link_events(),
-                        event_data(EVENT_CHANNEL, 0));
-        if (r < 0 && r != -EEXIST) /* by who served before */
+        r = loop_epoll(l, EPOLL_CTL_ADD, l->in->channel_fd, events, event_data(EVENT_CHANNEL, 0));
+        if (r == -EEXIST) /* by who served before, who may have waited for something else */
+                r = loop_epoll(l, EPOLL_CTL_MOD, l->in->channel_fd, events, event_data(EVENT_CHANNEL, 0));
+        if (r < 0)
                 return log_error_errno(r, "Failed to listen to the master: %m");
         return 0;
 }
@@ -327,8 +331,12 @@ static void loop_read_signals(Loop *l) {
 }
 
 static void loop_read_channel(Loop *l, uint32_t events) {
-        if (master_link_is_alive(l->in->channel_fd, events))
+        bool alive = messages_are_on() ? messages_ready(events)
+                                       : master_link_is_alive(l->in->channel_fd, events);
+
+        if (alive)
                 return;
+        messages_done();
         (void) loop_epoll(l, EPOLL_CTL_DEL, l->in->channel_fd, 0, 0);
         if (!l->area) /* else the number stays taken, as it is the keeper's */
                 l->in->channel_fd = safe_close(l->in->channel_fd);

@@ -20,6 +20,7 @@
 #include "worker/inheritance.h"
 #include "worker/loop.h"
 #include "worker/master-link.h"
+#include "worker/messages.h"
 #include "worker/module.h"
 #include "worker/options.h"
 #include "worker/static.h"
@@ -160,6 +161,7 @@ static int serve_module(const Job *j) {
                 crash_note_in(&j->in->area->crash);
                 area_wait_for_burial(j->in->area); /* the app finds nothing of what ran before it */
         }
+        messages_init(j->identity->worker, j->in->channel_fd, j->in->epoll_fd, j->in->area);
         r = module_init(&module, j->options->module, j->options->threads, j->cell, error);
         if (r < 0)
                 fail(j, r, error);
@@ -168,6 +170,7 @@ static int serve_module(const Job *j) {
                 r = run_loop(j, &handler, module_retire, &module);
         }
         module_done(&module);
+        messages_done();
         return r;
 }
 

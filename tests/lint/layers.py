@@ -12,11 +12,11 @@ ALLOWED = {
     "board": {"board", "basic"},
     "http": {"http", "basic", "board", "twin"},
     "twin": {"twin", "basic", "board"},
-    "state": {"state", "basic"},
+    "state": {"state", "basic", "ipc", "muster"},
     "lib": {"lib", "basic", "ipc", "board", "http", "state", "muster"},
     "exec": {"exec", "basic"},
     "master": {"master", "basic", "board", "ipc", "muster"},
-    "worker": {"worker", "basic", "board", "http", "twin", "exec", "muster"},
+    "worker": {"worker", "basic", "board", "http", "ipc", "twin", "exec", "muster"},
     "admin": {"admin", "basic", "board", "http", "muster"},
     "cli": {"cli", "basic", "muster"},
 }

@@ -365,6 +365,41 @@ typedef void (*muster_offload_handler_t)(void *userdata);
  */
 int muster_offload(muster_offload_handler_t work, muster_offload_handler_t done, void *userdata);
 
+/* Other workers */
+
+/** The longest message for other workers, in bytes. */
+#define MUSTER_HTTP_MESSAGE_MAX (255 * 1024)
+
+/** The number of the slot that this worker fills: 1 … Its successors have the same. */
+unsigned muster_http_get_worker(void);
+
+/**
+ * Sends a message to all other workers of the app that are ready, by way of the master.
+ *
+ * A worker gets it at most once, in the order in which this one has sent. One that does not read loses what
+ * finds no room in its queue (512 KiB), and one that dies what it has not handled; so does what waits here
+ * die with this process. What has to be certain belongs into a store.
+ *
+ * @json  the text of one JSON value of @n bytes, without a line break, which is passed on as it is
+ *
+ * Returns 0: it is sent, or waits for room in the channel; or a negative errno. -EINVAL: not one JSON value,
+ * or an object whose "cmd" is MUSTER or begins with NODE_; -EMSGSIZE: longer than MUSTER_HTTP_MESSAGE_MAX;
+ * -ENOBUFS: 1 MiB waits already; -EPIPE: the master is gone; -ENOMEM.
+ */
+int muster_http_broadcast(const char *json, size_t n);
+
+/** The same for the worker in the slot @worker, which may be this one. During a replacement a slot may have
+ * two workers: both get it. When there is none it is lost. */
+int muster_http_send(unsigned worker, const char *json, size_t n);
+
+/** A message has come: of another worker, or of "muster send". @json is one JSON value of @n bytes, with a
+ * NUL behind it, and valid until the handler returns. */
+typedef void (*muster_http_message_handler_t)(const char *json, size_t n, void *userdata);
+
+/** Sets who is told of messages; NULL: they are dropped, as those are that come before. From start() on none
+ * is missed. */
+void muster_http_set_message_handler(muster_http_message_handler_t handler, void *userdata);
+
 #pragma GCC visibility pop
 
 #ifdef __cplusplus

@@ -67,6 +67,30 @@ int muster_worker_ready(muster_worker *worker);
  */
 int muster_worker_retire(muster_worker *worker, const char *reason);
 
+/** The longest message for other workers, in bytes. */
+#define MUSTER_WORKER_MESSAGE_MAX (255 * 1024)
+
+/**
+ * Sends a message to all other workers of the cluster that are ready, or of the app, if the parent is
+ * musterd: their handler "message" is called with @json, whatever kind of worker they are. A worker gets it
+ * at most once; one that does not read loses what finds no room in its queue (512 KiB). This worker need
+ * not be ready.
+ *
+ * @json  the text of one JSON value of @n bytes, without a line break, which is passed on as it is
+ *
+ * Returns 0: it is on its way to the parent; 1: it waits, until the channel has room; or a negative errno.
+ * -EBADMSG: not one JSON value; -EINVAL: an object whose "cmd" is MUSTER or begins with NODE_, which the
+ * receivers would not take for a message of the application's; -EMSGSIZE: longer than
+ * MUSTER_WORKER_MESSAGE_MAX; -ENOBUFS, -EPIPE, -ENOMEM: as muster_channel_send().
+ */
+int muster_worker_broadcast(muster_worker *worker, const char *json, size_t n);
+
+/**
+ * The same for the worker in the slot @id, which may be this one. During a replacement a slot may have two
+ * workers: both get it. When there is none it is lost. -EINVAL also: @id is 0.
+ */
+int muster_worker_send(muster_worker *worker, unsigned id, const char *json, size_t n);
+
 /** The channel to the primary, for messages of the application's; the worker's own reference. */
 muster_channel *muster_worker_get_channel(const muster_worker *worker);
 

@@ -2,6 +2,7 @@
 /* The worker's side of a cluster alone: this process is the worker, and a socket its primary. */
 
 #include "cluster.h"
+#include "state/bus.h"
 
 static struct {
         char log[1024];
@@ -174,6 +175,70 @@ static void test_worker_asks_to_go(void **state) {
         assert_string_equal(here.log, "message \"still here\"\nretire\n");
 }
 
+static void expect_said(const char *expected) {
+        char said[1000];
+        ssize_t n = recv(here.primary, said, sizeof(said) - 1, MSG_DONTWAIT);
+
+        said[n > 0 ? n : 0] = '\0';
+        assert_string_equal(said, expected);
+}
+
+/* What is for others goes out with that written on it; what would be taken for something else does not. */
+static void test_worker_says_to_others(void **state) {
+        static const char *const wrong[] = { "", "x", "1\n", "1,\"act\":\"retire\"" };
+        static const char *const ours[] = { "{\"cmd\":\"MUSTER\"}", "{\"\\u0063md\":\"NODE_X\"}" };
+        char *longest = malloc(MUSTER_WORKER_MESSAGE_MAX + 1);
+
+        assert_int_equal(muster_worker_broadcast(here.worker, "[1]x", 3), 0);
+        assert_int_equal(muster_worker_send(here.worker, 7, "\"x\"", 3), 0);
+        expect_said("{\"cmd\":\"MUSTER\",\"act\":\"broadcast\",\"data\":[1]}\n"
+                    "{\"cmd\":\"MUSTER\",\"act\":\"send\",\"worker\":7,\"data\":\"x\"}\n");
+        for (size_t i = 0; i < ELEMENTSOF(wrong); i++)
+                assert_int_equal(muster_worker_broadcast(here.worker, wrong[i], strlen(wrong[i])), -EBADMSG);
+        for (size_t i = 0; i < ELEMENTSOF(ours); i++)
+                assert_int_equal(muster_worker_send(here.worker, 1, ours[i], strlen(ours[i])), -EINVAL);
+        assert_int_equal(muster_worker_send(here.worker, 0, "1", 1), -EINVAL);
+        assert_int_equal(muster_worker_broadcast(NULL, "1", 1), -EINVAL);
+        assert_int_equal(muster_worker_broadcast(here.worker, NULL, 0), -EINVAL);
+        memset(longest, '1', MUSTER_WORKER_MESSAGE_MAX + 1);
+        assert_int_equal(muster_worker_broadcast(here.worker, longest, MUSTER_WORKER_MESSAGE_MAX + 1),
+                        -EMSGSIZE);
+        expect_said("");
+        assert_in_range(muster_worker_broadcast(here.worker, longest, MUSTER_WORKER_MESSAGE_MAX), 0, 1);
+        free(longest);
+}
+
+static void on_published(const char *json, size_t n) {
+        assert_int_equal(strlen(json), n);
+        here_note("published ", json);
+}
+
+/* The store's way leads by the worker, as long as there is one, and by muster-worker only where that is. */
+static void test_worker_is_the_bus(void **state) {
+        static const char line[] = "{\"cmd\":\"MUSTER\",\"act\":\"publish\"}";
+        char *longest = calloc(1, 256 * 1024 + 1);
+
+        assert_int_equal(state_bus_send(line, strlen(line)), 0);
+        expect_said("{\"cmd\":\"MUSTER\",\"act\":\"publish\"}\n");
+        assert_int_equal(state_bus_send(longest, 256 * 1024 + 1), -EMSGSIZE);
+        free(longest);
+
+        say(ACT("publish"));
+        run_what_is_due();
+        assert_string_equal(here.log, ""); /* nobody listens, and it is not the application's */
+        state_bus_listen(on_published);
+        say(ACT("publish") "1\n");
+        run_what_is_due();
+        assert_string_equal(here.log, "published {\"cmd\":\"MUSTER\",\"act\":\"publish\"}\nmessage 1\n");
+        state_bus_listen(NULL);
+
+        here.primary = safe_close(here.primary);
+        run_what_is_due();
+        assert_int_equal(state_bus_send(line, strlen(line)), -EPIPE);
+        here.worker = muster_worker_free(here.worker);
+        assert_int_equal(state_bus_send(line, strlen(line)), -EOPNOTSUPP);
+}
+
 /* Sends the line with a descriptor, as a primary does. */
 static void say_with_fd(const char *line, int fd) {
         union {
@@ -283,6 +348,8 @@ int main(void) {
                 worker_test(test_worker_speaks),
                 worker_test(test_worker_reason),
                 worker_test(test_worker_asks_to_go),
+                worker_test(test_worker_says_to_others),
+                worker_test(test_worker_is_the_bus),
                 worker_test(test_worker_is_handed_a_server),
                 worker_test(test_worker_without_handlers),
                 cluster_test(test_worker_environment),
