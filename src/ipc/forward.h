@@ -5,7 +5,8 @@
  *   {"cmd":"MUSTER","act":"broadcast","data":VALUE}: VALUE, as it stands, to all others
  *   {"cmd":"MUSTER","act":"send","worker":N,"data":VALUE}: to those in the slot N
  *   {"cmd":"MUSTER","act":"publish",…}: the whole message, to all others that are made with muster; the
- * store of muster/state.h speaks in this way No input, no output: text in, meaning out. */
+ *   embedded store of muster/state.h speaks in this way
+ * No input, no output: text in, meaning out. */
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -19,7 +19,7 @@
 
 #include "basic/fd.h"
 #include "basic/macro.h"
-#include "lib/assert-return.h"
+#include "basic/assert-return.h"
 
 /* A line has one descriptor. Room for a second shows that there were more; the kernel closes the rest. */
 #define DESCRIPTORS_MAX 2

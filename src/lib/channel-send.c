@@ -19,7 +19,7 @@
 
 #include "basic/fd.h"
 #include "basic/macro.h"
-#include "lib/assert-return.h"
+#include "basic/assert-return.h"
 
 /* How many waiting lines go into one system call. */
 #define GATHER_MAX 64

@@ -22,8 +22,8 @@
 #include "basic/fd.h"
 #include "basic/macro.h"
 #include "basic/parse.h"
-#include "lib/assert-return.h"
-#include "lib/options.h"
+#include "basic/assert-return.h"
+#include "basic/options.h"
 
 #define MAX_MESSAGE_DEFAULT (UINT64_C(64) * 1024 * 1024)
 #define MAX_MESSAGE_LIMIT   (UINT64_C(1024) * 1024 * 1024)

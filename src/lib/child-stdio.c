@@ -19,7 +19,7 @@
 
 #include "basic/fd.h"
 #include "basic/macro.h"
-#include "lib/assert-return.h"
+#include "basic/assert-return.h"
 #include "lib/stream-internal.h"
 
 #define PLACES_MAX 1024

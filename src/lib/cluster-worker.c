@@ -17,7 +17,7 @@
 #include "basic/clock.h"
 #include "basic/macro.h"
 #include "ipc/json.h"
-#include "lib/assert-return.h"
+#include "basic/assert-return.h"
 #include "lib/channel-internal.h"
 #include "lib/child.h"
 #include "lib/environment.h"

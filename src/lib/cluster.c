@@ -13,8 +13,8 @@
 #include "basic/clock.h"
 #include "basic/cpu.h"
 #include "basic/fd.h"
-#include "lib/assert-return.h"
-#include "lib/options.h"
+#include "basic/assert-return.h"
+#include "basic/options.h"
 #include "lib/string-list.h"
 
 #define WORKERS_MAX 1024

@@ -11,9 +11,9 @@
 #include <unistd.h>
 
 #include "basic/macro.h"
-#include "lib/assert-return.h"
+#include "basic/assert-return.h"
 #include "lib/child.h"
-#include "lib/options.h"
+#include "basic/options.h"
 
 #define BUFFER_SIZE_FIRST 4096
 

@@ -24,7 +24,7 @@
 #include "basic/clock.h"
 #include "basic/fd.h"
 #include "basic/macro.h"
-#include "lib/assert-return.h"
+#include "basic/assert-return.h"
 #include "lib/channel-internal.h"
 #include "lib/child-stdio.h"
 #include "lib/child.h"

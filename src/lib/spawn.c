@@ -11,10 +11,10 @@
 #include <unistd.h>
 
 #include "basic/macro.h"
-#include "lib/assert-return.h"
+#include "basic/assert-return.h"
 #include "lib/environment.h"
 #include "lib/launch.h"
-#include "lib/options.h"
+#include "basic/options.h"
 
 #define SPAWN_FLAGS                                                                                \
         (MUSTER_SPAWN_DIE_WITH_PARENT | MUSTER_SPAWN_DETACHED | MUSTER_SPAWN_SHELL |               \

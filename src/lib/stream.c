@@ -18,9 +18,9 @@
 
 #include "basic/fd.h"
 #include "basic/macro.h"
-#include "lib/assert-return.h"
+#include "basic/assert-return.h"
 #include "lib/io-watch.h"
-#include "lib/options.h"
+#include "basic/options.h"
 
 #define READ_SIZE       (64 * 1024)
 #define LARGE_PIPE_SIZE (2 * READ_SIZE)

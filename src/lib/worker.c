@@ -10,12 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "basic/assert-return.h"
 #include "basic/macro.h"
+#include "basic/options.h"
 #include "basic/parse.h"
 #include "ipc/forward.h"
 #include "ipc/json.h"
-#include "lib/assert-return.h"
-#include "lib/options.h"
 #include "state/bus.h"
 
 #define ENV_WORKER "MUSTER_WORKER"

@@ -16,6 +16,8 @@ typedef struct AreaSlot {
         _Atomic int32_t pidfd; /* stored by the kernel before the number is open; -1: none */
 } AreaSlot;
 
+#define AREA_RUNNING_APP UINT32_MAX
+
 typedef struct Area {
         _Atomic uint32_t serving;  /* term << 16 | slot: who may touch connections */
         _Atomic uint32_t retiring; /* nobody takes over any more */
@@ -24,8 +26,8 @@ typedef struct Area {
                                   */
         _Atomic uint32_t settled; /* … and the value of serving then */
         _Atomic uint32_t buried;  /* of those that served: dead, with all processes that they had started */
-        _Atomic uint32_t running; /* descriptor + 1 of the connection whose request is being handled; 0: none
-                                   */
+        _Atomic uint32_t running; /* descriptor + 1 of the connection whose request is being handled;
+                                   * AREA_RUNNING_APP: what the app has put on its loop; 0: neither */
         _Atomic uint32_t crash;   /* the signal of which the worker knows that it dies; 0: none */
         _Atomic uint32_t line_begun; /* what comes next on the channel may be the rest of a line */
         uint64_t boot;               /* random: by it requests differ from those of other keepers */

@@ -445,9 +445,12 @@ static int loop_turn(Loop *l, int timeout_msec) {
                         inner = true;
                 else
                         loop_dispatch(l, events + i);
+        if (l->area)
+                atomic_store_explicit(&l->area->running, AREA_RUNNING_APP, memory_order_release);
         r = event_dispatch(inner);
         if (r < 0)
                 return r;
+        loop_settle(l);
         /* Deadlines last: it may be us who are late. */
         loop_run_runnable(l);
         loop_expire(l);

@@ -79,15 +79,17 @@ static void successor_reset(const Successor *s, unsigned fd) {
  * Before the app is opened
  */
 
-/* Whether the process died while it dealt with the request: in the handler, or of a signal of its own in
- * something that belongs to no connection, such as a thread or a timer of the app. Then all requests are
- * suspects that it had not answered. */
+/* Whether the process died while it dealt with the request: in the handler; in something that the app has on
+ * its loop, such as a timer, or the answer of a store; or, of a signal of its own, on a thread. In the latter
+ * two all requests are suspects that it had not answered. */
 static unsigned blame_for(uint32_t running, uint32_t crash, unsigned fd, const Record *r) {
         unsigned blame = crash != 0 ? RECORD_BLAME_CRASH : RECORD_BLAME_KILL;
 
-        if (running != 0)
+        if (running != 0 && running != AREA_RUNNING_APP)
                 return running == fd + 1 ? blame : 0;
-        return crash != 0 && atomic_load(&r->state) == CONNECTION_HANDLING ? blame : 0;
+        if (running == 0 && crash == 0)
+                return 0;
+        return atomic_load(&r->state) == CONNECTION_HANDLING ? blame : 0;
 }
 
 /* One that had not begun to serve has dealt with no request. */

@@ -413,8 +413,8 @@ def test_deaths(ready, folder, size, who):
 
 
 def test_deaths_and_reload(ready, folder):
-    """With both generations at once."""
-    m, heard = traffic(ready, folder, 20_000)
+    """With both generations at once. A reload whose worker is killed in its trial fails; the next one makes a further generation."""
+    m, _ = traffic(ready, folder, 20_000)
     with Killer(master_slots(m), rate=20) as killer:
         for _ in range(2):
             m.kill(signal.SIGHUP)
@@ -422,7 +422,7 @@ def test_deaths_and_reload(ready, folder):
             m.wait_message("READY=1")
             n = killer.takeovers()
             killer.wait_until(lambda: killer.takeovers() >= n + 2, "deaths in between")
-    check_traffic(m, [*heard, *(Heard(folder / f"heard.{slot}.{generation}") for slot in (1, 2) for generation in (2, 3))])
+    check_traffic(m, [Heard(path) for path in sorted(folder.glob("heard.*")) if path.stat().st_size >= 48])
 
 
 def test_who_is_stopped_among_deaths(ready, folder):

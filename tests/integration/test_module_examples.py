@@ -3,21 +3,25 @@
 
 import contextlib
 import json
+import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 
 import pytest
 
+from harness import BUILD_DIR
 from module_harness import EXAMPLES, connected, example, send_request
 
 SOURCES = pathlib.Path(__file__).resolve().parents[2] / "packaging/examples"
+PLUGINS = (BUILD_DIR / "src/state").resolve()
 pytestmark = pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 
 
-def master(fixture, name, more="", workers=1):
-    return fixture(app=f'kind = "module"; module = "{EXAMPLES}/{name}.so"; {more}', workers=workers)
+def master(fixture, name, more="", workers=1, rest=""):
+    return fixture(rest, app=f'kind = "module"; module = "{EXAMPLES}/{name}.so"; {more}', workers=workers)
 
 
 def curl(m, path, *options):
@@ -67,6 +71,25 @@ def test_orders_need_their_folder(start):
     m = master(start, "orders")
     m.wait_message(lambda lines: any("failed to start: Required key not available" in line for line in lines))
     assert m.wait_exit() != 0
+
+
+def test_nightly(ready, tmp_path):
+    """One of the workers does the job; when it is killed another one does, with a higher number."""
+    m = master(ready, "nightly", f'environment = {{ MUSTER_PLUGINDIR = "{PLUGINS}"; NIGHTLY_LEASE_SECONDS = "2"; }};', workers=2,
+               rest=f'state: {{ url = "lmdb:{tmp_path}/state"; }};')
+    done = []
+
+    def look():
+        """At who has done it last: fence, pid."""
+        found = re.search(r"last: (\d+) pid (\d+)", curl(m, "/")[1])
+        if found and (not done or done[-1] != tuple(map(int, found.groups()))):
+            done.append(tuple(map(int, found.groups())))
+        return done
+
+    m.wait_until(look, "somebody does the job")
+    os.kill(done[-1][1], signal.SIGKILL)
+    m.wait_until(lambda: len(look()) == 2, "another one does it")
+    assert done[1][0] > done[0][0] and done[1][1] != done[0][1]
 
 
 def test_page(ready):

@@ -15,7 +15,7 @@ ALLOWED = {
     "state": {"state", "basic", "ipc", "muster"},
     "lib": {"lib", "basic", "ipc", "board", "http", "state", "muster"},
     "exec": {"exec", "basic"},
-    "master": {"master", "basic", "board", "ipc", "muster"},
+    "master": {"master", "basic", "board", "ipc", "state", "muster"},
     "worker": {"worker", "basic", "board", "http", "ipc", "twin", "exec", "muster"},
     "admin": {"admin", "basic", "board", "http", "muster"},
     "cli": {"cli", "basic", "muster"},
@@ -25,6 +25,7 @@ GENERATED = {"build-config.h"}
 ONLY = {
     ("admin", "http"): {"http/parser.h", "http/chars.h"},
     ("http", "twin"): {"twin/truth.h"},
+    ("master", "state"): {"state/url.h"},
 }
 
 

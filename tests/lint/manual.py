@@ -25,8 +25,18 @@ for group, body in re.findall(r"^(\w+): \{\n(.*?)^\};", printed, re.M | re.S):
         checked += 1
         if not re.search(rf"^\*{key}\*\n\t.*\n\n\tTakes .*\. Default: \*.*\*\.$", section[1], re.M):
             errors.append(f"muster.conf(5) does not explain {group}.{key}")
-if "listen" not in conf:
-    errors.append("muster.conf(5) does not explain listen")
+for name in ("listen", "agents"):
+    if f"## The list {name}\n" not in conf:
+        errors.append(f"muster.conf(5) does not explain {name}")
+with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
+    file.write('agents: ( { name = "x"; command = [ "x" ]; } );')
+    file.flush()
+    printed = subprocess.run([musterd, "--print-config", file.name], capture_output=True, text=True, check=True).stdout
+section = re.search(r"^## The list agents\n(.*?)(?=^# |\Z)", conf, re.M | re.S)
+for key in re.findall(r"^    (\w+) = ", printed.split("agents: (")[1], re.M):
+    checked += 1
+    if not section or not re.search(rf"^\*{key}\*\n\t.*\n\n\tTakes .*\. Default: \*.*\*\.$", section[1], re.M):
+        errors.append(f"muster.conf(5) does not explain agents.{key}")
 
 for program, section in [(musterd, "8"), *zip(sys.argv[3::2], sys.argv[4::2])]:
     name = Path(program).name
@@ -76,9 +86,10 @@ for recipe in recipes:
         r = subprocess.run([musterd, "--check", file.name], capture_output=True, text=True)
     if r.returncode != 0:
         errors.append(f"muster-recipes(7) has a configuration that is refused: {r.stderr.strip()}")
-for name in ("serve.py", "puma.rb"):
+PROGRAMS, SESSIONS = "tests/integration/programs", "packaging/examples/sessions"
+for name in (f"{PROGRAMS}/serve.py", f"{PROGRAMS}/puma.rb", f"{SESSIONS}/web.conf", f"{SESSIONS}/server.js"):
     checked += 1
-    tested = (SRC.parent / "tests/integration/programs" / name).read_text()
+    tested = (SRC.parent / name).read_text()
     if not any(tested.endswith("\n" + recipe) for recipe in recipes):
         errors.append(f"muster-recipes(7) does not have what is tested: {name}")
 finish(errors, checked)

@@ -5,7 +5,7 @@
 
 #include <errno.h>
 
-#include "lib/options.h"
+#include "basic/options.h"
 
 /* As the library knows it; the first version had nothing after `second`. */
 typedef struct Known {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Options that may grow; see options.h. */
 
-#include "lib/options.h"
+#include "basic/options.h"
 
 #include <errno.h>
 #include <string.h>
