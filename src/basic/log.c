@@ -21,7 +21,7 @@
 #include "basic/parse.h"
 
 #define LOG_LINE_MAX   2048
-#define LOG_FIELDS_MAX (12 + LOG_EVENT_FIELDS_MAX)
+#define LOG_FIELDS_MAX (13 + LOG_EVENT_FIELDS_MAX)
 #define LOG_FIELD_SIZE 128
 
 /* How long the last words wait for a journald that does not read; and how often it is looked at. */
@@ -150,6 +150,8 @@ static int write_journal(int level, int error, const char *file, int line, const
                 fields_add(&f, "MESSAGE_ID=%s", event->message_id);
         if (event->worker || c->worker)
                 fields_add(&f, "MUSTER_WORKER=%u", event->worker ? event->worker : c->worker);
+        if (event->agent)
+                fields_add(&f, "MUSTER_AGENT=%s", event->agent);
         if (event->worker_pid)
                 fields_add(&f, "MUSTER_WORKER_PID=%d", event->worker_pid);
         if (event->generation || c->generation)

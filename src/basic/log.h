@@ -29,6 +29,7 @@ typedef struct LogContext {
 typedef struct LogEvent {
         const char *message_id;
         unsigned worker;           /* instead of the context's */
+        const char *agent;         /* MUSTER_AGENT: what it is about is no worker, but an agent */
         pid_t worker_pid;          /* MUSTER_WORKER_PID */
         uint64_t generation;       /* instead of the context's */
         const char *const *fields; /* further ones for the journal, "NAME=value", at most

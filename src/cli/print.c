@@ -149,6 +149,27 @@ static const char *color_of_state(const char *state) {
         return "\033[33m";
 }
 
+static bool is_state(const json_t *object, const char *state) {
+        const char *its = get_text(object, "state");
+
+        return its && strcmp(its, state) == 0;
+}
+
+static void print_agents(FILE *f, const json_t *agents, bool color) {
+        size_t ready = 0, failing = 0, i;
+        json_t *a;
+
+        if (json_array_size(agents) == 0)
+                return;
+        json_array_foreach(agents, i, a) {
+                ready += is_state(a, "ready");
+                failing += is_state(a, "failing");
+        }
+        fprintf(f, "\n       agents: %zu/%zu ready", ready, json_array_size(agents));
+        if (failing > 0)
+                fprintf(f, ", %s%zu failing%s", color ? "\033[31m" : "", failing, color ? "\033[0m" : "");
+}
+
 static void print_head(FILE *f, const json_t *status, bool color) {
         const json_t *workers = json_object_get(status, "workers");
         const char *state = get_text(status, "state"), *failure = get_text(status, "failure");
@@ -170,6 +191,7 @@ static void print_head(FILE *f, const json_t *status, bool color) {
         if (get_number(workers, "failing", &failing) && failing > 0)
                 fprintf(f, ", %s%" PRIu64 " failing%s", color ? "\033[31m" : "", failing,
                                 color ? "\033[0m" : "");
+        print_agents(f, json_object_get(status, "agents"), color);
         if (is_passed(status))
                 fprintf(f, "\n  connections: %s passed\n", or_dash(number(status, "passed", a)));
         else
@@ -227,23 +249,72 @@ static int add_process(StatusTable *t, const json_t *p) {
         return add_cells(t, cells);
 }
 
-/* A slot that nobody fills at the moment. */
-static int add_slot(StatusTable *t, const json_t *s) {
-        char slot[HUMAN_MAX], retry[HUMAN_MAX], deaths[HUMAN_MAX], text[128] = "";
+/* When the next attempt is, and how many have failed. */
+#define ATTEMPTS_MAX 128
+static const char *attempts(const json_t *s, char buf[static ATTEMPTS_MAX]) {
+        char retry[HUMAN_MAX], deaths[HUMAN_MAX];
         uint64_t n = 0;
 
+        buf[0] = '\0';
         (void) get_number(s, "early_deaths", &n);
         if (duration(s, "retry_in_usec", retry))
-                snprintf(text, sizeof(text), "next try in %s", retry);
+                snprintf(buf, ATTEMPTS_MAX, "next try in %s", retry);
         if (n > 0)
-                snprintf(text + strlen(text), sizeof(text) - strlen(text), "%sdied early %s time%s",
-                                *text ? "; " : "", number(s, "early_deaths", deaths), n == 1 ? "" : "s");
+                snprintf(buf + strlen(buf), ATTEMPTS_MAX - strlen(buf), "%sdied early %s time%s",
+                                *buf ? "; " : "", number(s, "early_deaths", deaths), n == 1 ? "" : "s");
+        return buf;
+}
+
+/* A slot that nobody fills at the moment. */
+static int add_slot(StatusTable *t, const json_t *s) {
+        char slot[HUMAN_MAX], text[ATTEMPTS_MAX];
+
+        (void) attempts(s, text);
         const char *const cells[_COLUMN_MAX] = {
                 [COLUMN_SLOT] = number(s, "slot", slot),
                 [COLUMN_STATE] = get_text(s, "state"),
                 [COLUMN_STATUS] = text,
         };
         return add_cells(t, cells);
+}
+
+/* Its name stands where a worker's slot does. */
+static int add_agent(StatusTable *t, const json_t *a) {
+        const char *failure = get_text(a, "failure"), *status = get_text(a, "status");
+        char pid[HUMAN_MAX], generation[HUMAN_MAX], uptime[HUMAN_MAX], memory[HUMAN_MAX], cpu[HUMAN_MAX];
+        _cleanup_free_ char *text = NULL;
+        char tries[ATTEMPTS_MAX] = "";
+
+        if (!is_state(a, "ready"))
+                (void) attempts(a, tries);
+        if (asprintf(&text, "%s%s%s",
+                            failure  ? failure
+                            : status ? status
+                                     : "",
+                            failure && *tries ? "; " : "", tries) < 0) {
+                text = NULL;
+                return -ENOMEM;
+        }
+        const char *const cells[_COLUMN_MAX] = {
+                [COLUMN_SLOT] = get_text(a, "name"),
+                [COLUMN_PID] = number(a, "pid", pid),
+                [COLUMN_STATE] = get_text(a, "state"),
+                [COLUMN_GENERATION] = number(a, "generation", generation),
+                [COLUMN_UPTIME] = duration(a, "uptime_usec", uptime),
+                [COLUMN_MEMORY] = size(a, "memory_bytes", memory),
+                [COLUMN_CPU] = duration(a, "cpu_usec", cpu),
+                [COLUMN_STATUS] = text,
+        };
+        return add_cells(t, cells);
+}
+
+static int add_agents(StatusTable *t, const json_t *agents) {
+        size_t i;
+        json_t *a;
+        int r = 0;
+
+        json_array_foreach(agents, i, a) if (r >= 0) r = add_agent(t, a);
+        return r;
 }
 
 static json_int_t slot_of(const json_t *object) {
@@ -332,6 +403,8 @@ int print_status(FILE *f, const char *body, size_t n, bool color) {
         if (r < 0)
                 return r;
         r = add_rows(&t, json_object_get(status, "processes"), json_object_get(status, "slots"));
+        if (r >= 0)
+                r = add_agents(&t, json_object_get(status, "agents"));
         if (r >= 0) {
                 print_head(f, status, color);
                 fputc('\n', f);
@@ -373,13 +446,14 @@ static const char *cause_of(const json_t *e, char *buf, size_t buf_size) {
 
 static int add_exit(Table *t, const json_t *e) {
         const char *reason = get_text(e, "reason"), *text = get_text(e, "status_text");
+        const char *agent = get_text(e, "agent");
         char time[HUMAN_MAX], slot[HUMAN_MAX], pid[HUMAN_MAX], generation[HUMAN_MAX], cause[128];
         char uptime[HUMAN_MAX], peak[HUMAN_MAX], cpu[HUMAN_MAX];
         uint64_t usec;
 
         const char *const cells[] = {
                 get_number(e, "time_usec", &usec) ? human_time(usec, time) : NULL,
-                number(e, "slot", slot),
+                agent ? agent : number(e, "slot", slot),
                 number(e, "pid", pid),
                 number(e, "generation", generation),
                 cause_of(e, cause, sizeof(cause)),

@@ -59,7 +59,7 @@ struct Cgroups {
 
 struct Cgroup {
         Cgroups *groups;
-        char name[48];
+        char name[64];
         int fd;
 
         int watched_fd;
@@ -343,9 +343,9 @@ Cgroups *cgroups_free(Cgroups *c) {
  * One worker's
  */
 
-static int make_directory(Cgroups *c, unsigned slot, Cgroup *g) {
+static int make_directory(Cgroups *c, const char *whose, Cgroup *g) {
         for (int i = 0; i < NAMES_MAX; i++) {
-                snprintf(g->name, sizeof(g->name), "worker-%u.%u", slot, ++c->n_made);
+                snprintf(g->name, sizeof(g->name), "%s.%u", whose, ++c->n_made);
                 if (mkdirat(c->root_fd, g->name, 0755) >= 0)
                         return 0;
                 if (errno != EEXIST)
@@ -354,14 +354,14 @@ static int make_directory(Cgroups *c, unsigned slot, Cgroup *g) {
         return -EEXIST;
 }
 
-int cgroup_new(Cgroups *c, unsigned slot, Cgroup **ret) {
+static int make(Cgroups *c, const char *whose, Cgroup **ret) {
         _cleanup_free_ Cgroup *g = calloc(1, sizeof(*g));
         int r;
 
         if (!g)
                 return -ENOMEM;
         *g = (Cgroup){ .groups = c, .fd = -EBADF, .watched_fd = -EBADF };
-        r = make_directory(c, slot, g);
+        r = make_directory(c, whose, g);
         if (r < 0)
                 return r;
         g->fd = openat(c->root_fd, g->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
@@ -372,6 +372,20 @@ int cgroup_new(Cgroups *c, unsigned slot, Cgroup **ret) {
         }
         *ret = TAKE_PTR(g);
         return 0;
+}
+
+int cgroup_new(Cgroups *c, unsigned slot, Cgroup **ret) {
+        char whose[32];
+
+        snprintf(whose, sizeof(whose), "worker-%u", slot);
+        return make(c, whose, ret);
+}
+
+int cgroup_new_for_agent(Cgroups *c, const char *agent, Cgroup **ret) {
+        char whose[64];
+
+        snprintf(whose, sizeof(whose), "agent-%s", agent);
+        return make(c, whose, ret);
 }
 
 int cgroup_make_pair(Cgroup *g, int ret_fds[static 2]) {

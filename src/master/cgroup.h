@@ -10,6 +10,7 @@
  *
  *      UNIT                the root: ours, without processes of its own once settled
  *      |- supervisor       the master and whatever else the unit runs
+ *      |- agent-NAME.N     one agent each
  *      `- worker-SLOT.N    one worker each; N counts up
  *         `- a, b          of a worker with a twin: the two processes that take over from each other. No
  *                          controllers are enabled for them, so memory is counted for the worker as a whole
@@ -56,8 +57,9 @@ void cgroups_tidy(Cgroups *c);
 Cgroups *cgroups_free(Cgroups *c);
 DEFINE_CLEANUP(Cgroups, cgroups_free)
 
-/* Makes an empty group for a worker of @slot. */
+/* Makes an empty group for a worker of @slot, or for an agent. */
 int cgroup_new(Cgroups *c, unsigned slot, Cgroup **ret);
+int cgroup_new_for_agent(Cgroups *c, const char *agent, Cgroup **ret);
 
 /* Its directory, for MUSTER_SPAWN_SET_CGROUP; stays the group's own. */
 int cgroup_fd(const Cgroup *g);

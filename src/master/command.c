@@ -17,6 +17,7 @@
 #include "master/config-schema.h"
 #include "master/config-value.h"
 #include "master/expand.h"
+#include "master/state-setting.h"
 #include "master/variable.h"
 
 #define WORKER_NAME_MAX 16
@@ -45,27 +46,36 @@ static const char *worker_name(const CommandIdentity *id, char buf[static WORKER
         return buf;
 }
 
-static ExpandValues values_for(const CommandIdentity *id, const char *worker) {
+static ExpandValues values_for(const Config *cf, const CommandIdentity *id, const char *worker) {
+        const StateSetting *state = cf->app ? cf->app->state : cf->state;
+
         return (ExpandValues){
                 .app = id->app,
                 .worker = worker,
                 .socket_names = id->n_sockets > 0 ? id->socket_names : "",
+                .variables = environ,
+                .state_url = state ? state->secret_url : NULL,
         };
 }
 
-/* What every worker has, wherever it comes from. */
-static int add_foreign_variables(
-                Command *c, const Config *cf, const ExpandValues *values, char **ret_error) {
+/* Whether it says the same in an agent. */
+static bool is_for_agents(const char *assignment) {
+        _cleanup_free_ char *error = NULL;
+
+        return expand_check(assignment, EXPAND_STATE, &error) == 0;
+}
+
+static int add_configured(
+                Command *c, const Config *cf, bool for_agent, const ExpandValues *values, char **ret_error) {
         int r = 0;
 
-        for (char **e = environ; *e && r == 0; e++)
-                if (!variable_is_private(*e))
-                        r = strv_add(&c->env, *e);
         for (char **e = cf->app_environment_of_file; e && *e && r == 0; e++)
                 r = strv_set_variable(&c->env, *e);
         for (char **e = cf->app_environment; e && *e && r == 0; e++) {
                 _cleanup_free_ char *assignment = NULL, *error = NULL;
 
+                if (for_agent && !is_for_agents(*e))
+                        continue;
                 r = expand_text(*e, values, &assignment, &error); /* there is no percent sign in a name */
                 if (r == EXPAND_INVALID)
                         return config_refuse(cf, offsetof(Config, app_environment), ret_error, "%.*s: %s",
@@ -76,12 +86,31 @@ static int add_foreign_variables(
         return r;
 }
 
+/* What every worker has, wherever it comes from. */
+static int add_foreign_variables(
+                Command *c, const Config *cf, const ExpandValues *values, char **ret_error) {
+        int r = 0;
+
+        for (char **e = environ; *e && r == 0; e++)
+                if (!variable_is_private(*e))
+                        r = strv_add(&c->env, *e);
+        if (r == 0 && cf->app)
+                r = add_configured(c, cf->app, /* for_agent= */ true, values, ret_error);
+        return r == 0 ? add_configured(c, cf, /* for_agent= */ false, values, ret_error) : r;
+}
+
+/* A worker has its number, an agent its name. */
+static int add_name(Command *c, const CommandIdentity *id, const char *worker) {
+        return id->agent ? strv_set_variablef(&c->env, "MUSTER_AGENT=%s", id->agent)
+                         : strv_set_variablef(&c->env, "MUSTER_WORKER=%s", worker);
+}
+
 static int add_identity(Command *c, const CommandIdentity *id, const char *worker) {
         char ***env = &c->env;
 
         if (strv_set_variablef(env, "MUSTER_MASTER_PID=%d", getpid()) < 0 ||
                         strv_set_variablef(env, "MUSTER_APP=%s", id->app) < 0 ||
-                        strv_set_variablef(env, "MUSTER_WORKER=%s", worker) < 0 ||
+                        add_name(c, id, worker) < 0 ||
                         strv_set_variablef(env, "MUSTER_GENERATION=%" PRIu64, id->generation) < 0 ||
                         strv_add(env, id->mark) < 0) /* beside an outer muster's, which knows it by that */
                 return -ENOMEM;
@@ -91,6 +120,19 @@ static int add_identity(Command *c, const CommandIdentity *id, const char *worke
                         strv_set_variablef(env, "WATCHDOG_USEC=%" PRIu64, id->watchdog_usec) < 0)
                 return -ENOMEM;
         return 0;
+}
+
+static int add_state(Command *c, const Config *cf) {
+        const StateSetting *state = cf->app ? cf->app->state : cf->state;
+
+        if (!state)
+                return 0;
+        if (strv_set_variablef(&c->env, "MUSTER_STATE_URL=%s", state->url) < 0)
+                return -ENOMEM;
+        if (state->credential &&
+                        strv_set_variablef(&c->env, "MUSTER_STATE_CREDENTIAL=%s", state->credential) < 0)
+                return -ENOMEM;
+        return state->is_required ? strv_set_variablef(&c->env, "MUSTER_STATE_REQUIRED=1") : 0;
 }
 
 static int add_sockets(Command *c, const CommandIdentity *id) {
@@ -159,13 +201,15 @@ static int add_node(Command *c, const Config *cf, const CommandIdentity *id) {
 
 static int make_environment(Command *c, const Config *cf, const CommandIdentity *id, char **ret_error) {
         char worker[WORKER_NAME_MAX];
-        const ExpandValues values = values_for(id, worker_name(id, worker));
+        const ExpandValues values = values_for(cf, id, worker_name(id, worker));
         int r;
 
         r = add_foreign_variables(c, cf, &values, ret_error);
         if (r == 0)
                 r = add_identity(c, id, worker);
         if (r == 0)
+                r = add_state(c, cf);
+        if (r == 0 && !id->agent)
                 r = cf->app_kind == APP_NODE ? add_node(c, cf, id) : add_sockets(c, id);
         if (r == 0 && app_kind_is_native(cf->app_kind))
                 r = add_board(c, id);
@@ -223,14 +267,14 @@ static int add_words(Command *c, const Config *cf, const ExpandValues *values, c
 /* Everything that is not ours: muster-exec becomes it. Only to Node is the channel shown by Node's names. */
 static int make_foreign(Command *c, const Config *cf, const CommandIdentity *id, char **ret_error) {
         char worker[WORKER_NAME_MAX];
-        const ExpandValues values = values_for(id, worker_name(id, worker));
+        const ExpandValues values = values_for(cf, id, worker_name(id, worker));
         size_t error_fd = SD_LISTEN_FDS_START + (cf->app_kind == APP_PROGRAM ? id->n_sockets : 0);
         int r;
 
         r = set_program(c, "muster-exec");
         if (r == 0 && cf->app_kind != APP_NODE)
                 r = strv_add(&c->argv, "--plain-channel");
-        if (r < 0 || strv_addf(&c->argv, "%s-%s", id->app, worker) < 0 ||
+        if (r < 0 || strv_addf(&c->argv, "%s-%s", id->app, id->agent ? id->agent : worker) < 0 ||
                         strv_addf(&c->argv, "%zu", error_fd) < 0 ||
                         strv_add(&c->argv, cf->app_directory) < 0)
                 return -ENOMEM;

@@ -29,7 +29,8 @@ typedef struct Command {
 /* Who the worker is. */
 typedef struct CommandIdentity {
         const char *app;
-        unsigned slot; /* 0: a spare, of no slot yet */
+        const char *agent; /* NULL: it is a worker; else an agent, of no slot and without sockets */
+        unsigned slot;     /* 0: a spare, of no slot yet */
         uint64_t generation;
         size_t n_sockets;          /* these two: not for node */
         const char *socket_names;  /* parted by ':', as in LISTEN_FDNAMES */
@@ -51,8 +52,9 @@ typedef struct CommandIdentity {
  * or -ENOMEM.
  *
  * The environment is the master's own, less what concerns the master alone, then the variables of
- * app.environment_file, those of app.environment, and those that tell the worker who it is; whichever comes
- * last counts. */
+ * app.environment_file, those of app.environment, an agent's own, and those that tell the worker who it is;
+ * whichever comes last counts. Of app.environment an agent has no variable that speaks of a worker or of a
+ * socket. */
 int command_new(const Config *config, const CommandIdentity *identity, Command **ret, char **ret_error);
 
 /* Where the internal programs are; tests run them from the build tree. */

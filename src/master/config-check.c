@@ -22,6 +22,7 @@
 #include "master/environment-file.h"
 #include "master/expand.h"
 #include "master/node-start.h"
+#include "state/url.h"
 
 #define refuse(c, member, ret_error, ...) config_refuse(c, offsetof(Config, member), ret_error, __VA_ARGS__)
 
@@ -100,12 +101,22 @@ static int check_twin(const Config *c, char **ret_error) {
         return 0;
 }
 
+/* An agent is no worker, and has no sockets. */
+static ExpandFlags expand_flags(const Config *c) {
+        const Config *app = c->app ? c->app : c;
+        ExpandFlags flags = app->state_url ? EXPAND_STATE : 0;
+
+        if (!c->agent_name)
+                flags |= EXPAND_WORKER | (c->app_kind == APP_PROGRAM ? EXPAND_SOCKETS : 0);
+        return flags;
+}
+
 static int check_words(const Config *c, char **ret_error) {
         _cleanup_free_ char *error = NULL;
         int r = 0;
 
         for (char **w = c->app_command; r == 0 && w && *w; w++)
-                r = expand_check(*w, c->app_kind == APP_PROGRAM, &error);
+                r = expand_check(*w, expand_flags(c), &error);
         return r == EXPAND_INVALID ? refuse(c, app_command, ret_error, "%s", error) : r;
 }
 
@@ -117,7 +128,7 @@ static int check_environment(const Config *c, char **ret_error) {
         for (char **v = c->app_environment; v && *v; v++) {
                 size_t n = strcspn(*v, "=");
 
-                r = expand_check(*v + n + 1, c->app_kind == APP_PROGRAM, &error);
+                r = expand_check(*v + n + 1, expand_flags(c), &error);
                 if (r == EXPAND_INVALID)
                         return refuse(c, app_environment, ret_error, "%.*s: %s", (int) n, *v, error);
                 if (r < 0)
@@ -146,6 +157,38 @@ static int check_command(const Config *c, char **ret_error) {
         return check_words(c, ret_error);
 }
 
+/* Of what stands for something else only the start can tell what it is. */
+static int check_state_url(const Config *c, char **ret_error) {
+        _cleanup_(state_url_freep) StateUrl *url = NULL;
+        _cleanup_free_ char *error = NULL;
+        int r;
+
+        r = expand_check(c->state_url, 0, &error);
+        if (r == EXPAND_INVALID)
+                return refuse(c, state_url, ret_error, "%s", error);
+        if (r < 0 || strstr(c->state_url, "%{"))
+                return r;
+        r = state_url_parse(c->state_url, &url, &error);
+        if (r == STATE_URL_INVALID)
+                return refuse(c, state_url, ret_error, "%s", error);
+        if (r == 0 && url->password)
+                return refuse(c, state_url, ret_error, STATE_PASSWORD_REFUSED);
+        if (r == 0 && c->state_credential && strcmp(url->driver, "lmdb") == 0)
+                return refuse(c, state_credential, ret_error, STATE_NO_SERVER);
+        return r;
+}
+
+static int check_state(const Config *c, char **ret_error) {
+        if (c->state_url)
+                return check_state_url(c, ret_error);
+        if (c->state_credential)
+                return refuse(c, state_credential, ret_error, STATE_NO_SERVER);
+        if (c->state_required)
+                return refuse(c, state_required, ret_error,
+                                "found true without a state.url, expected false");
+        return 0;
+}
+
 /* Whatever else may be wrong with it, the worker that loads it will tell. */
 static int check_module(const Config *c, char **ret_error) {
         _cleanup_close_ int fd = -EBADF;
@@ -168,16 +211,9 @@ static int check_module(const Config *c, char **ret_error) {
         return 0;
 }
 
-static bool is_set(const Config *c, size_t member) {
-        for (size_t i = 0; i < n_config_keys; i++)
-                if (config_keys[i].offset == member)
-                        return c->places[i].line > 0;
-        return false;
-}
-
 /* A program does not run where the built-in web site is. */
 static int set_directory(Config *c) {
-        if (is_set(c, offsetof(Config, app_directory)) || c->app_kind == APP_STATIC)
+        if (config_is_set(c, offsetof(Config, app_directory)) || c->app_kind == APP_STATIC)
                 return 0;
         free(c->app_directory);
         c->app_directory = strdup("/");
@@ -186,7 +222,7 @@ static int set_directory(Config *c) {
 
 /* What depends on the kind where nothing is said. */
 static int set_defaults(Config *c) {
-        if (!is_set(c, offsetof(Config, workers_twin)))
+        if (!config_is_set(c, offsetof(Config, workers_twin)))
                 c->workers_twin = app_kind_is_native(c->app_kind);
         return set_directory(c);
 }
@@ -203,13 +239,26 @@ static int read_environment_file(Config *c, char **ret_error) {
         return r;
 }
 
+/* That the command stands where it is looked for, starting it will tell. */
+static int check_agent(const Config *c, char **ret_error) {
+        static int (*const checks[])(
+                        const Config *, char **) = { check_times, check_command, check_environment };
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < ELEMENTSOF(checks); i++)
+                r = checks[i](c, ret_error);
+        return r;
+}
+
 int config_check(Config *c, char **ret_error) {
         static int (*const checks[])(const Config *, char **) = { check_times, check_kind, check_balance,
-                check_twin, check_command, check_module, check_environment };
+                check_twin, check_state, check_command, check_module, check_environment };
         int r;
 
         r = set_defaults(c);
         for (size_t i = 0; r == 0 && i < ELEMENTSOF(checks); i++)
                 r = checks[i](c, ret_error);
+        for (size_t i = 0; r == 0 && i < c->n_agents; i++)
+                r = check_agent(c->agents[i], ret_error);
         return r == 0 ? read_environment_file(c, ret_error) : r;
 }

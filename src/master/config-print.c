@@ -64,6 +64,16 @@ static void print_value(const Config *c, const ConfigKey *k, FILE *f) {
                 print_string(f, config_value_to_string(c, k, buf));
 }
 
+static void print_agent(const Config *c, const char *separator, FILE *f) {
+        fprintf(f, "%s\n  { name = ", separator);
+        print_string(f, c->agent_name);
+        for (const ConfigKey *k = c->table->keys; k < c->table->keys + c->table->n; k++) {
+                fprintf(f, ";\n    %s = ", k->name);
+                print_value(c, k, f);
+        }
+        fputs("; }", f);
+}
+
 void config_print(const Config *c, FILE *f) {
         const char *group = "";
 
@@ -88,4 +98,8 @@ void config_print(const Config *c, FILE *f) {
                 fputs("; }", f);
         }
         fputs(c->n_listen ? "\n);\n" : ");\n", f);
+        fputs("agents: (", f);
+        for (size_t i = 0; i < c->n_agents; i++)
+                print_agent(c->agents[i], i == 0 ? "" : ",", f);
+        fputs(c->n_agents ? "\n);\n" : ");\n", f);
 }

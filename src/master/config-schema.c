@@ -488,6 +488,27 @@ const ConfigKey config_keys[] = {
                         .option = "cache-control",
         },
         {
+                        KEY("state", "url", state_url),
+                        .type = CONFIG_URL,
+                        .fallback = "lmdb:",
+                        .help = "Where the state is that workers share: see *SHARED STATE* below. *lmdb:* is the embedded store, in the "
+                                "directory _state_ of $STATE_DIRECTORY; where there is no such directory it stands for none, unless it is set.",
+        },
+        {
+                        KEY("state", "credential", state_credential),
+                        .type = CONFIG_CREDENTIAL,
+                        .fallback = CONFIG_EMPTY,
+                        .help = "The file with the password for a server: a name is one of $CREDENTIALS_DIRECTORY, where systemd puts what "
+                                "*LoadCredential=* names (*systemd.exec*(5)). It has to be there at the start and at every reload.",
+        },
+        {
+                        KEY("state", "required", state_required),
+                        .type = CONFIG_BOOL,
+                        .fallback = "false",
+                        .help = "A worker that cannot reach the store does not start, where its module or program opens it with libmuster. Else "
+                                "it starts, and what it asks of the store fails until that can be reached.",
+        },
+        {
                         KEY("", "idle_exit", idle_exit_usec),
                         .type = CONFIG_DURATION,
                         .min = 0,
@@ -503,6 +524,80 @@ const ConfigKey config_keys[] = {
 };
 
 const size_t n_config_keys = ELEMENTSOF(config_keys);
+
+const ConfigTable config_table = { config_keys, ELEMENTSOF(config_keys) };
+
+/* Those that it shares with the app's workers are kept where theirs are. */
+static const ConfigKey agent_keys[] = {
+        {
+                        KEY("agents", "command", app_command),
+                        .type = CONFIG_STRINGS,
+                        .fallback = "[ ]",
+                        .help = "The program and its arguments, as *app.command* has them; *%{fd:NAME}* and *%{worker}* mean nothing here.",
+        },
+        {
+                        KEY("agents", "directory", app_directory),
+                        .type = CONFIG_PATH,
+                        .fallback = "/",
+                        .help = "Where it runs.",
+        },
+        {
+                        KEY("agents", "environment", app_environment),
+                        .type = CONFIG_VARIABLES,
+                        .fallback = "{ }",
+                        .help = "Variables of its environment, beside those that all of the app have (*app.environment_file*, "
+                                "*app.environment*), and before them.",
+        },
+        {
+                        KEY("agents", "start_timeout", workers_start_timeout_usec),
+                        .type = CONFIG_DURATION,
+                        .min = 10 * USEC_PER_MSEC,
+                        .max = HOUR,
+                        .fallback = "30s",
+                        .help = "How long it may take until it is ready. One that takes longer is killed.",
+        },
+        {
+                        KEY("agents", "start_grace", workers_start_grace_usec),
+                        .type = CONFIG_DURATION,
+                        .min = 0,
+                        .max = HOUR,
+                        .fallback = "1s",
+                        .help = "One that has not said _READY=1_ by then, and lives, is taken for ready.",
+        },
+        {
+                        KEY("agents", "wait_ready", workers_wait_ready),
+                        .type = CONFIG_BOOL,
+                        .fallback = "false",
+                        .help = "Nothing but _READY=1_ makes it ready, however long that takes.",
+        },
+        {
+                        KEY("agents", "stop_timeout", workers_stop_timeout_usec),
+                        .type = CONFIG_DURATION,
+                        .min = 10 * USEC_PER_MSEC,
+                        .max = HOUR,
+                        .fallback = "30s",
+                        .help = "How long it may take to end. One that takes longer is killed.",
+        },
+        {
+                        KEY("agents", "stop_signal", workers_stop_signal),
+                        .type = CONFIG_CHOICE,
+                        .choices = stop_signals,
+                        .numbers = stop_signal_numbers,
+                        .fallback = "SIGTERM",
+                        .help = "By which it is told to end.",
+        },
+        {
+                        KEY("agents", "watchdog", workers_watchdog_usec),
+                        .type = CONFIG_DURATION,
+                        .min = 0,
+                        .max = HOUR,
+                        .fallback = "10s",
+                        .help = "One that has said _WATCHDOG=1_ once, and does not do so again within this time, is ended and started "
+                                "anew. 0: nobody looks.",
+        },
+};
+
+const ConfigTable config_agent_table = { agent_keys, ELEMENTSOF(agent_keys) };
 
 bool config_key_is_known(const ConfigKey *k, unsigned kind) {
         return k->kinds == 0 || k->kinds & (1U << kind);
@@ -539,6 +634,12 @@ const char *config_key_expected(const ConfigKey *k, char buf[static CONFIG_TEXT_
         case CONFIG_FILE_NAME:
                 strcpy(buf, "the name of a file without a slash, or \"\" for none");
                 break;
+        case CONFIG_URL:
+                strcpy(buf, "a URL, such as \"redis://localhost\", or \"\" for none");
+                break;
+        case CONFIG_CREDENTIAL:
+                strcpy(buf, "an absolute path or the name of a file, or \"\" for none");
+                break;
         case CONFIG_FIELD_VALUE:
                 strcpy(buf, "what a header field may hold (printable ASCII, at most 200 characters), or \"\" for none");
                 break;
@@ -573,16 +674,26 @@ const char *config_key_expected(const ConfigKey *k, char buf[static CONFIG_TEXT_
         return buf;
 }
 
+static void print_key(const ConfigKey *k, FILE *f) {
+        char expected[CONFIG_TEXT_MAX];
+
+        fprintf(f, "*%s*\n\t%s\n\n\tTakes %s. Default: *%s*.\n\n", k->name, k->help,
+                        config_key_expected(k, expected), k->fallback);
+}
+
+void config_schema_print_agent_reference(FILE *f) {
+        for (size_t i = 0; i < config_agent_table.n; i++)
+                print_key(config_agent_table.keys + i, f);
+}
+
 void config_schema_print_reference(FILE *f) {
         const char *group = NULL;
-        char expected[CONFIG_TEXT_MAX];
 
         for (const ConfigKey *k = config_keys; k < config_keys + n_config_keys; k++) {
                 if (!group || strcmp(group, k->group) != 0) {
                         group = k->group;
                         fprintf(f, *group ? "## The group %s\n\n" : "## At the top level%s\n\n", group);
                 }
-                fprintf(f, "*%s*\n\t%s\n\n\tTakes %s. Default: *%s*.\n\n", k->name, k->help,
-                                config_key_expected(k, expected), k->fallback);
+                print_key(k, f);
         }
 }

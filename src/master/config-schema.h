@@ -14,6 +14,8 @@ typedef enum ConfigType {
         CONFIG_PATH_OR_NONE, /* the same, or "" = NULL */
         CONFIG_LOG,          /* char *: an absolute path or "journal", or "" = NULL */
         CONFIG_FILE_NAME,    /* char *: without a slash, or "" = NULL */
+        CONFIG_URL,          /* char *: or "" = NULL */
+        CONFIG_CREDENTIAL,   /* char *: an absolute path or the name of a file, or "" = NULL */
         CONFIG_FIELD_VALUE,  /* char *: of a header field of HTTP, or "" = NULL */
         CONFIG_STRINGS,      /* char **: strings, NULL at the end; NULL: none */
         CONFIG_VARIABLES,    /* char **: likewise, "NAME=value" */
@@ -48,6 +50,14 @@ typedef struct ConfigKey {
 extern const ConfigKey config_keys[];
 extern const size_t n_config_keys;
 
+/* The keys of an app, or of one of its agents. */
+typedef struct ConfigTable {
+        const ConfigKey *keys;
+        size_t n;
+} ConfigTable;
+
+extern const ConfigTable config_table, config_agent_table;
+
 /* Whether workers of this kind know the key. */
 bool config_key_is_known(const ConfigKey *k, unsigned kind);
 
@@ -60,5 +70,6 @@ bool config_key_is_quoted(const ConfigKey *k);
 /* What the key takes, in words: `a time span from 100ms to 1h, such as "30s"`. */
 const char *config_key_expected(const ConfigKey *k, char buf[static CONFIG_TEXT_MAX]);
 
-/* The rows of muster.conf(5), as scdoc. */
+/* The rows of muster.conf(5), as scdoc: of the groups, of an agent. */
 void config_schema_print_reference(FILE *f);
+void config_schema_print_agent_reference(FILE *f);

@@ -23,6 +23,9 @@ int config_value_set_default(Config *c, const ConfigKey *k);
 
 bool config_value_is_default(const Config *c, const ConfigKey *k);
 
+/* Whether both have the same. */
+bool config_value_is_same(const Config *a, const Config *b, const ConfigKey *k);
+
 /* The value of a key that has no parts, in the words of the file but without quotes; @buf may hold it. */
 #define CONFIG_VALUE_MAX DURATION_STRING_MAX
 const char *config_value_to_string(const Config *c, const ConfigKey *k, char buf[static CONFIG_VALUE_MAX]);

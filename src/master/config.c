@@ -21,6 +21,7 @@
 #include "master/config-check.h"
 #include "master/config-schema.h"
 #include "master/config-value.h"
+#include "master/state-setting.h"
 
 /* Leaves the text for the user and returns the outcome. */
 #define invalid(ret_error, ...) text_outcome(CONFIG_INVALID, ret_error, __VA_ARGS__)
@@ -35,11 +36,16 @@ Config *config_free(Config *c) {
                 free(c->listen[i].name);
         }
         free(c->listen);
-        for (size_t i = 0; i < n_config_keys; i++) {
-                config_value_done(c, config_keys + i);
+        for (size_t i = 0; i < c->n_agents; i++)
+                config_free(c->agents[i]);
+        free(c->agents);
+        for (size_t i = 0; i < c->table->n; i++) {
+                config_value_done(c, c->table->keys + i);
                 if (c->places)
                         free(c->places[i].file);
         }
+        free(c->agent_name);
+        state_setting_free(c->state);
         free(c->places);
         strv_free(c->app_environment_of_file);
         free(c->path);
@@ -47,9 +53,25 @@ Config *config_free(Config *c) {
         return NULL;
 }
 
+static Config *config_new(const char *path, const ConfigTable *table) {
+        _cleanup_(config_freep) Config *c = calloc(1, sizeof(*c));
+
+        if (!c)
+                return NULL;
+        c->table = table;
+        c->path = strdup(path);
+        c->places = calloc(table->n, sizeof(ConfigPlace));
+        if (!c->path || !c->places)
+                return NULL;
+        for (const ConfigKey *k = table->keys; k < table->keys + table->n; k++)
+                if (config_value_set_default(c, k) < 0)
+                        return NULL;
+        return TAKE_PTR(c);
+}
+
 int config_refuse(const Config *c, size_t member, char **ret_error, const char *format, ...) {
         _cleanup_free_ char *message = NULL;
-        const ConfigKey *k = config_keys;
+        const ConfigKey *k = c->table->keys;
         char line[16] = "";
         va_list ap;
 
@@ -65,7 +87,7 @@ int config_refuse(const Config *c, size_t member, char **ret_error, const char *
         }
         text_make_printable(message); /* there may be a path in it */
 
-        const ConfigPlace *place = c->places + (k - config_keys);
+        const ConfigPlace *place = c->places + (k - c->table->keys);
         if (place->line > 0)
                 snprintf(line, sizeof(line), ":%u", place->line);
         return invalid(ret_error, "%s%s: %s%s%s: %s", place->file ? place->file : c->path, line, k->group,
@@ -73,8 +95,8 @@ int config_refuse(const Config *c, size_t member, char **ret_error, const char *
 }
 
 /* NULL: there is none. At the top level the group is "". */
-static const ConfigKey *find_key(const char *group, const char *name) {
-        for (const ConfigKey *k = config_keys; k < config_keys + n_config_keys; k++)
+static const ConfigKey *find_key(const ConfigTable *table, const char *group, const char *name) {
+        for (const ConfigKey *k = table->keys; k < table->keys + table->n; k++)
                 if (strcmp(k->group, group) == 0 && strcmp(k->name, name) == 0)
                         return k;
         return NULL;
@@ -88,11 +110,11 @@ static bool is_group(const char *name) {
 }
 
 /* Appends the names of all keys in @group (of all at the top level if NULL), for "expected one of". */
-static void known_names(const char *group, char buf[static CONFIG_TEXT_MAX]) {
+static void known_names(const ConfigTable *table, const char *group, char buf[static CONFIG_TEXT_MAX]) {
         const char *previous = "";
         size_t n = 0;
 
-        for (const ConfigKey *k = config_keys; k < config_keys + n_config_keys; k++) {
+        for (const ConfigKey *k = table->keys; k < table->keys + table->n; k++) {
                 const char *name = group || !*k->group ? k->name : k->group;
 
                 if ((group && strcmp(group, k->group) != 0) || strcmp(name, previous) == 0)
@@ -101,14 +123,15 @@ static void known_names(const char *group, char buf[static CONFIG_TEXT_MAX]) {
                 previous = name;
         }
         if (!group)
-                snprintf(buf + n, CONFIG_TEXT_MAX - n, ", listen");
+                snprintf(buf + n, CONFIG_TEXT_MAX - n, ", listen, agents");
 }
 
 static int remember_place(Config *c, const ConfigKey *k, const config_setting_t *s) {
-        ConfigPlace *place = c->places + (k - config_keys);
+        ConfigPlace *place = c->places + (k - c->table->keys);
         const char *file = config_setting_source_file(s); /* set only for what came by @include */
 
         place->line = config_setting_source_line(s);
+        free(TAKE_PTR(place->file));
         if (file)
                 place->file = strdup(file);
         return file && !place->file ? -ENOMEM : 0;
@@ -131,11 +154,11 @@ static int read_group(Config *c, const config_setting_t *group, char **ret_error
                 return config_value_refuse(c, group, name, "a group { … }", ret_error);
         for (int i = 0; i < config_setting_length(group); i++) {
                 const config_setting_t *s = config_setting_get_elem(group, (unsigned) i);
-                const ConfigKey *k = find_key(name, config_setting_name(s));
+                const ConfigKey *k = find_key(c->table, name, config_setting_name(s));
 
                 snprintf(key, sizeof(key), "%s.%s", name, config_setting_name(s));
                 if (!k) {
-                        known_names(name, text);
+                        known_names(c->table, name, text);
                         return invalid(ret_error, "%s:%u: %s: found an unknown key, expected one of: %s",
                                         config_value_file(c, s), config_setting_source_line(s), key, text);
                 }
@@ -233,18 +256,101 @@ static int read_listen(Config *c, const config_setting_t *list, char **ret_error
         return 0;
 }
 
+#define EXPECTED_AGENT "{ name = \"redis\"; command = [ \"/usr/bin/redis-server\" ]; }"
+#define EXPECTED_AGENT_NAME \
+        "1 to " STRINGIFY(AGENT_NAME_MAX) " of a-z, 0-9, _ and -, the first a letter, of no other agent"
+
+static bool agent_name_is_valid(const char *s) {
+        size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789_-");
+
+        return n >= 1 && n <= AGENT_NAME_MAX && !s[n] && s[0] >= 'a';
+}
+
+static bool agent_name_is_used(const Config *c, const char *s) {
+        for (size_t i = 0; i < c->n_agents; i++)
+                if (c->agents[i]->agent_name && strcmp(c->agents[i]->agent_name, s) == 0)
+                        return true;
+        return false;
+}
+
+static int read_agent_name(const Config *c, const config_setting_t *s, char **ret, char **ret_error) {
+        const char *text = config_setting_get_string(s);
+
+        if (!text || !agent_name_is_valid(text) || agent_name_is_used(c, text))
+                return config_value_refuse(c, s, "agents.name", EXPECTED_AGENT_NAME, ret_error);
+        *ret = strdup(text);
+        return *ret ? 0 : -ENOMEM;
+}
+
+static int read_agent_key(const Config *c, const config_setting_t *s, Config *agent, char **ret_error) {
+        const char *name = config_setting_name(s);
+        const ConfigKey *k = find_key(agent->table, "agents", name);
+        char key[CONFIG_TEXT_MAX], text[CONFIG_TEXT_MAX];
+
+        if (strcmp(name, "name") == 0)
+                return read_agent_name(c, s, &agent->agent_name, ret_error);
+        snprintf(key, sizeof(key), "agents.%s", name);
+        if (k)
+                return read_key(agent, k, s, key, ret_error);
+        known_names(agent->table, "agents", text);
+        return invalid(ret_error, "%s:%u: %s: found an unknown key, expected one of: name, %s",
+                        config_value_file(c, s), config_setting_source_line(s), key, text);
+}
+
+static int read_agent(Config *c, const config_setting_t *entry, Config *agent, char **ret_error) {
+        int r = 0;
+
+        if (!config_setting_is_group(entry))
+                return config_value_refuse(c, entry, "agents", EXPECTED_AGENT, ret_error);
+        /* What is not set is missing here. */
+        for (size_t i = 0; i < agent->table->n && r == 0; i++)
+                r = remember_place(agent, agent->table->keys + i, entry);
+        for (int i = 0; r == 0 && i < config_setting_length(entry); i++)
+                r = read_agent_key(c, config_setting_get_elem(entry, (unsigned) i), agent, ret_error);
+        if (r == 0 && !agent->agent_name)
+                return invalid(ret_error, "%s:%u: agents.name: found nothing, expected " EXPECTED_AGENT_NAME,
+                                config_value_file(c, entry), config_setting_source_line(entry));
+        return r;
+}
+
+static int read_agents(Config *c, const config_setting_t *list, char **ret_error) {
+        int n = config_setting_length(list), r;
+
+        if (!config_setting_is_list(list) || n > AGENTS_MAX)
+                return config_value_refuse(c, list, "agents",
+                                "a list of at most " STRINGIFY(AGENTS_MAX) " agents: ( " EXPECTED_AGENT " )",
+                                ret_error);
+        c->agents = calloc((size_t) MAX(n, 1), sizeof(Config *));
+        if (!c->agents)
+                return -ENOMEM;
+        for (int i = 0; i < n; i++) {
+                Config *agent = config_new(c->path, &config_agent_table);
+                if (!agent)
+                        return -ENOMEM;
+                agent->app_kind = APP_PROGRAM;
+                agent->app = c;
+                c->agents[c->n_agents++] = agent;
+                r = read_agent(c, config_setting_get_elem(list, (unsigned) i), agent, ret_error);
+                if (r != 0)
+                        return r;
+        }
+        return 0;
+}
+
 static int read_top(Config *c, const config_setting_t *s, char **ret_error) {
         const char *name = config_setting_name(s);
-        const ConfigKey *k = find_key("", name);
+        const ConfigKey *k = find_key(c->table, "", name);
         char text[CONFIG_TEXT_MAX];
 
         if (strcmp(name, "listen") == 0)
                 return read_listen(c, s, ret_error);
+        if (strcmp(name, "agents") == 0)
+                return read_agents(c, s, ret_error);
         if (k)
                 return read_key(c, k, s, name, ret_error);
         if (is_group(name))
                 return read_group(c, s, ret_error);
-        known_names(NULL, text);
+        known_names(c->table, NULL, text);
         return invalid(ret_error, "%s:%u: %s: found an unknown name, expected one of: %s",
                         config_value_file(c, s), config_setting_source_line(s), name, text);
 }
@@ -317,23 +423,30 @@ static int read_file(Config *c, char **ret_error) {
         return r;
 }
 
-static Config *config_new(const char *path) {
-        _cleanup_(config_freep) Config *c = calloc(1, sizeof(*c));
+bool config_is_set(const Config *c, size_t member) {
+        for (size_t i = 0; i < c->table->n; i++)
+                if (c->table->keys[i].offset == member)
+                        return c->places[i].line > 0;
+        return false;
+}
 
-        if (!c)
-                return NULL;
-        c->path = strdup(path);
-        c->places = calloc(n_config_keys, sizeof(ConfigPlace));
-        if (!c->path || !c->places)
-                return NULL;
-        for (const ConfigKey *k = config_keys; k < config_keys + n_config_keys; k++)
-                if (config_value_set_default(c, k) < 0)
-                        return NULL;
-        return TAKE_PTR(c);
+int config_resolve(Config *c, const char *app, char **ret_error) {
+        c->state = state_setting_free(c->state);
+        return state_setting_new(c, app, &c->state, ret_error);
+}
+
+bool config_agent_is_same(const Config *a, const Config *b) {
+        if (strcmp(a->agent_name, b->agent_name) != 0)
+                return false;
+        for (const ConfigKey *k = config_agent_table.keys;
+                        k < config_agent_table.keys + config_agent_table.n; k++)
+                if (!config_value_is_same(a, b, k))
+                        return false;
+        return true;
 }
 
 int config_load(const char *path, Config **ret, char **ret_error) {
-        _cleanup_(config_freep) Config *c = config_new(path);
+        _cleanup_(config_freep) Config *c = config_new(path, &config_table);
         int r;
 
         if (!c)

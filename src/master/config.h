@@ -40,9 +40,15 @@ typedef struct ConfigPlace {
         unsigned line; /* 0: nowhere, it has its default */
 } ConfigPlace;
 
-typedef struct Config {
+typedef struct ConfigTable ConfigTable;
+typedef struct StateSetting StateSetting;
+
+typedef struct Config Config;
+
+struct Config {
         char *path;
-        ConfigPlace *places; /* of the keys of the schema, in their order */
+        const ConfigTable *table; /* the keys that it knows */
+        ConfigPlace *places;      /* of these, in their order */
 
         unsigned app_kind;          /* AppKind */
         char *app_directory;        /* static: what is served; any other: where it runs */
@@ -96,22 +102,55 @@ typedef struct Config {
         uint64_t static_file_cache_valid_usec;
         char *static_cache_control; /* NULL: none */
 
+        char *state_url;        /* NULL: none */
+        char *state_credential; /* NULL: none */
+        bool state_required;
+
         uint64_t idle_exit_usec; /* 0: never */
 
         ListenConfig *listen;
         size_t n_listen;
-} Config;
+
+        /* The app's companions: processes that are one each. Each of them is a configuration of its own, of
+         * kind "program", whose keys are those of an agent. */
+        Config **agents;
+        size_t n_agents;
+
+        StateSetting *state; /* once config_resolve() has looked; NULL: there is none */
+
+        char *agent_name;  /* of an agent; NULL: this is the app */
+        const Config *app; /* likewise: whose environment it has, too; borrowed */
+};
 
 /* The file is not a valid configuration: an outcome for the caller to report. */
 #define CONFIG_INVALID 1
+
+/* A name is part of the agent's identifier in the journal. */
+#define AGENT_NAME_MAX 32
+
+#define AGENTS_MAX 16
 
 /* Reads and checks @path completely. Returns 0; CONFIG_INVALID with a text for the user in @ret_error
  * ("file:line: key: found …, expected …"); or -ENOMEM. */
 int config_load(const char *path, Config **ret, char **ret_error);
 
+/* What depends on where this process runs, and is not looked at for a mere check: the state. @app is its
+ * name. Returns as above. */
+int config_resolve(Config *c, const char *app, char **ret_error);
+
+/* Whether the key that @member (its offset in Config) belongs to has been set by the file. */
+bool config_is_set(const Config *c, size_t member);
+
+/* What is said of a state in more than one place. */
+#define STATE_PASSWORD_REFUSED "found a password in it, expected it in a file: state.credential"
+#define STATE_NO_SERVER        "found it without a server in state.url, expected \"\": nobody asks for a password"
+
 /* Says what is wrong with the key that @member (its offset in Config) belongs to: puts "file:line: key: "
  * and the message into a fresh string and returns CONFIG_INVALID; or -ENOMEM, with NULL. */
 int config_refuse(const Config *c, size_t member, char **ret_error, const char *format, ...) _printf_(4, 5);
+
+/* Whether an agent's own keys, its name included, have the same values in both. */
+bool config_agent_is_same(const Config *a, const Config *b);
 
 Config *config_free(Config *c);
 DEFINE_CLEANUP(Config, config_free)

@@ -133,11 +133,19 @@ static void log_record(const ExitRecord *r) {
         fields[n++] = r->taken_over ? "MUSTER_TAKEN_OVER=1" : cpu;
         if (r->peak_memory_bytes > 0)
                 fields[n++] = memory;
-        log_event(causes[r->cause].level,
-                        (.message_id = r->taken_over ? MESSAGE_ID_TAKEN_OVER : causes[r->cause].message_id,
-                                        .worker = r->slot, .worker_pid = r->pid, .generation = r->generation,
-                                        .fields = fields),
-                        "Worker %u (pid %d) %s.", r->slot, r->pid, r->reason);
+        if (*r->agent)
+                log_event(causes[r->cause].level,
+                                (.message_id = MESSAGE_ID_AGENT_ENDED, .agent = r->agent,
+                                                .worker_pid = r->pid, .generation = r->generation,
+                                                .fields = fields),
+                                "Agent %s (pid %d) %s.", r->agent, r->pid, r->reason);
+        else
+                log_event(causes[r->cause].level,
+                                (.message_id = r->taken_over ? MESSAGE_ID_TAKEN_OVER
+                                                             : causes[r->cause].message_id,
+                                                .worker = r->slot, .worker_pid = r->pid,
+                                                .generation = r->generation, .fields = fields),
+                                "Worker %u (pid %d) %s.", r->slot, r->pid, r->reason);
 }
 
 const ExitRecord *exits_add(Exits *e, const Worker *w) {
@@ -156,6 +164,7 @@ const ExitRecord *exits_add(Exits *e, const Worker *w) {
                 .peak_memory_bytes = peak_memory_of(w),
                 .cpu_usec = usec_of(&w->usage.ru_utime) + usec_of(&w->usage.ru_stime),
         };
+        strcpy(r->agent, w->agent);
         (void) worker_exit_to_string(w, r->reason);
         strcpy(r->status_text, w->status);
         log_record(r);
@@ -189,7 +198,12 @@ static void write_record(const ExitRecord *r, FILE *f) {
         };
         const char *name = r->code == CLD_EXITED ? NULL : sigabbrev_np(r->status);
 
-        fprintf(f, "{\"slot\":%u,\"pid\":%d,\"serving_pid\":", r->slot, r->pid);
+        if (*r->agent)
+                fprintf(f, "{\"slot\":null,\"agent\":\"%s\"",
+                                r->agent); /* there is nothing to escape in its name */
+        else
+                fprintf(f, "{\"slot\":%u,\"agent\":null", r->slot);
+        fprintf(f, ",\"pid\":%d,\"serving_pid\":", r->pid);
         if (r->serving_pid > 0)
                 fprintf(f, "%d", r->serving_pid);
         else

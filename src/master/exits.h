@@ -31,6 +31,7 @@ typedef enum ExitCause {
 } ExitCause;
 
 typedef struct ExitRecord {
+        char agent[AGENT_NAME_MAX + 1]; /* "": it was a worker */
         unsigned slot;
         pid_t pid;
         pid_t serving_pid; /* of a worker with a twin: who served last, and left the log and the core; 0:

@@ -4,15 +4,19 @@
 #include "master/expand.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-daemon.h>
 
 #include "basic/macro.h"
+#include "basic/strv.h"
 #include "basic/text.h"
 
 #define FOUND_MAX 128
 #define FD        "fd:"
+#define ENV       "env:"
 
 static int refuse(const char *p, size_t n, const char *expected, char **ret_error) {
         char text[FOUND_MAX], found[FOUND_MAX];
@@ -58,32 +62,73 @@ static int expand_fd(const char *p, size_t n, const ExpandValues *values, FILE *
         return refuse_braces(p, n, expected, ret_error);
 }
 
-/* Without @values it is only looked at. */
-static int expand_name(const char *p, size_t n, bool with_sockets, const ExpandValues *values, FILE *f,
-                char **ret_error) {
-        bool is_app = span_is(p, n, "app"), is_worker = span_is(p, n, "worker");
-        bool is_fd = with_sockets && n > strlen(FD) && strncmp(p, FD, strlen(FD)) == 0;
+/* A value may be a secret, but a name that is not there has none. */
+static int expand_variable(const char *p, size_t n, const ExpandValues *values, FILE *f, char **ret_error) {
+        _cleanup_free_ char *name = strndup(p + strlen(ENV), n - strlen(ENV));
+        const char *value = name ? strv_get_variable(values->variables, name) : NULL;
 
-        if (!is_app && !is_worker && !is_fd)
+        if (!name)
+                return -ENOMEM;
+        if (!value)
+                return refuse_braces(p, n, "the name of a variable of musterd's own environment", ret_error);
+        return fputs(value, f) < 0 ? -ENOMEM : 0;
+}
+
+static int expand_state_url(const char *p, size_t n, const ExpandValues *values, FILE *f, char **ret_error) {
+        if (!values->state_url)
                 return refuse_braces(p, n,
-                                with_sockets ? "%{fd:NAME}, %{worker}, %{app}, or %% for a percent sign"
-                                             : "%{worker}, %{app}, or %% for a percent sign (%{fd:NAME} is for kind \"program\")",
+                                "no %{state_url}: there is no state, as state.url is not set and systemd has given no $STATE_DIRECTORY",
                                 ret_error);
+        return fputs(values->state_url, f) < 0 ? -ENOMEM : 0;
+}
+
+#define EXPECTED_MAX 256
+
+static const char *expected_names(ExpandFlags flags, char buf[static EXPECTED_MAX]) {
+        snprintf(buf, EXPECTED_MAX, "%s%s%%{app}, %%{env:NAME}%s, or %%%% for a percent sign%s",
+                        flags & EXPAND_SOCKETS ? "%{fd:NAME}, " : "",
+                        flags & EXPAND_WORKER ? "%{worker}, " : "",
+                        flags & EXPAND_STATE ? ", %{state_url}" : "",
+                        flags & EXPAND_SOCKETS || !(flags & EXPAND_WORKER)
+                                        ? ""
+                                        : " (%{fd:NAME} is for kind \"program\")");
+        return buf;
+}
+
+static bool has_name(const char *p, size_t n, const char *prefix) {
+        return n > strlen(prefix) && strncmp(p, prefix, strlen(prefix)) == 0;
+}
+
+/* Without @values it is only looked at. */
+static int expand_name(const char *p, size_t n, ExpandFlags flags, const ExpandValues *values, FILE *f,
+                char **ret_error) {
+        bool is_app = span_is(p, n, "app"), is_variable = has_name(p, n, ENV);
+        bool is_worker = flags & EXPAND_WORKER && span_is(p, n, "worker");
+        bool is_state = flags & EXPAND_STATE && span_is(p, n, "state_url");
+        bool is_fd = flags & EXPAND_SOCKETS && has_name(p, n, FD);
+        char expected[EXPECTED_MAX];
+
+        if (!is_app && !is_worker && !is_fd && !is_variable && !is_state)
+                return refuse_braces(p, n, expected_names(flags, expected), ret_error);
         if (!values)
                 return 0;
         if (is_fd)
                 return expand_fd(p, n, values, f, ret_error);
+        if (is_variable)
+                return expand_variable(p, n, values, f, ret_error);
+        if (is_state)
+                return expand_state_url(p, n, values, f, ret_error);
         return fputs(is_app ? values->app : values->worker, f) < 0 ? -ENOMEM : 0;
 }
 
-static int expand(const char *p, bool with_sockets, const ExpandValues *values, FILE *f, char **ret_error) {
+static int expand(const char *p, ExpandFlags flags, const ExpandValues *values, FILE *f, char **ret_error) {
         for (int r; *p; p++) {
                 if (p[0] == '%' && p[1] == '{') {
                         size_t n = strcspn(p, "}");
 
                         if (!p[n])
                                 return refuse(p, 2, "a } behind it, or %% for a percent sign", ret_error);
-                        r = expand_name(p + 2, n - 2, with_sockets, values, f, ret_error);
+                        r = expand_name(p + 2, n - 2, flags, values, f, ret_error);
                         if (r != 0)
                                 return r;
                         p += n;
@@ -97,8 +142,8 @@ static int expand(const char *p, bool with_sockets, const ExpandValues *values, 
         return 0;
 }
 
-int expand_check(const char *text, bool with_sockets, char **ret_error) {
-        return expand(text, with_sockets, /* values= */ NULL, /* f= */ NULL, ret_error);
+int expand_check(const char *text, ExpandFlags flags, char **ret_error) {
+        return expand(text, flags, /* values= */ NULL, /* f= */ NULL, ret_error);
 }
 
 int expand_text(const char *text, const ExpandValues *values, char **ret, char **ret_error) {
@@ -109,7 +154,7 @@ int expand_text(const char *text, const ExpandValues *values, char **ret, char *
 
         if (!f)
                 return -ENOMEM;
-        r = expand(text, /* with_sockets= */ true, values, f, ret_error);
+        r = expand(text, EXPAND_ALL, values, f, ret_error);
         if (fclose(f) != 0 && r == 0)
                 r = -ENOMEM;
         if (r == 0)

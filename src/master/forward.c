@@ -59,13 +59,16 @@ static bool may_log(uint64_t *last_usec) {
 }
 
 static void refuse(Worker *from, const char *why) {
+        char name[WORKER_STRING_MAX];
+
         from->n_refused++;
         if (!may_log(&from->refused_logged_usec))
                 return;
         log_event(LOG_WARNING,
-                        (.worker = from->slot, .worker_pid = from->pid, .generation = from->generation),
-                        "A message of worker %u (pid %d) for others is not passed on: %s.", from->slot,
-                        from->pid, why);
+                        (.worker = from->slot, .agent = worker_get_agent(from), .worker_pid = from->pid,
+                                        .generation = from->generation),
+                        "A message of %s (pid %d) for others is not passed on: %s.",
+                        worker_to_string(from, name), from->pid, why);
 }
 
 /* One that has closed its channel has no use for messages, and loses none. */

@@ -24,7 +24,9 @@
 
 uint64_t health_interval_usec(const Manager *m) {
         const Config *c = m->config;
-        const uint64_t times[] = { c->workers_watchdog_usec, c->workers_max_age_usec, c->idle_exit_usec };
+        const uint64_t agents = agents_watchdog_usec(m);
+        const uint64_t times[] = { c->workers_watchdog_usec, c->workers_max_age_usec, c->idle_exit_usec,
+                agents };
         uint64_t interval = c->workers_max_memory_bytes > 0 ? INTERVAL_USEC : USEC_INFINITY;
 
         for (size_t i = 0; i < ELEMENTSOF(times); i++)
@@ -133,6 +135,11 @@ static void look_at_limits(Worker *w, uint64_t now_usec) {
         }
 }
 
+static void look_at_agent(Manager *m, Worker *w, uint64_t now_usec, bool late) {
+        if (w->state == WORKER_READY && w->watchdog_usec > 0 && is_silent(w, now_usec, late))
+                agents_hang(m, w);
+}
+
 static void look_at_worker(Manager *m, Worker *w, uint64_t now_usec, bool late) {
         if (w->state == WORKER_READY && w->leave == WORKER_STAYS)
                 look_at_limits(w, now_usec);
@@ -233,6 +240,9 @@ void health_look(Manager *m, bool late) {
                 look_at_worker(m, list_entry(node, Worker, node), now_usec, late);
         for (unsigned i = 0; i < m->n_wanted && m->state != MANAGER_STOPPING; i++)
                 look_at_slot(m, m->slots[i], now_usec);
+        list_foreach_safe (node, &m->agents.workers)
+                look_at_agent(m, list_entry(node, Worker, node), now_usec, late);
+        agents_look(m, now_usec);
         spares_keep(m); /* one that could not be started is tried again */
         look_at_clients(m, now_usec);
 }

@@ -197,6 +197,11 @@ static int run(void) {
         if (starts_nothing())
                 return run_check(config);
 
+        r = config_resolve(config, arg_app, &error);
+        if (r != 0)
+                return fail_start(r == CONFIG_INVALID ? EXIT_USAGE : EXIT_FAILED, MESSAGE_ID_CONFIG_INVALID,
+                                error);
+
         r = listeners_open(&listeners, config, &error);
         if (r != 0)
                 return fail_start(EXIT_FAILED, MESSAGE_ID_START_FAILED, error);

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* The inside of the manager, which is in six parts: manager.c is the life of the master and its event
+/* The inside of the manager, which is in seven parts: manager.c is the life of the master and its event
  * sources; slot.c keeps the places filled, with what spare.c holds ready; reload.c brings up a new
- * generation; health.c looks after what nobody tells; status.c says how it all is. */
+ * generation; agents.c keeps the companions; health.c looks after what nobody tells; status.c says how it
+ * all is. */
 
 #include <systemd/sd-event.h>
 
 #include "basic/list.h"
 #include "basic/restart.h"
 #include "board/board.h"
+#include "master/agents.h"
 #include "master/arrivals.h"
 #include "master/control.h"
 #include "master/exits.h"
@@ -48,6 +50,7 @@ struct Manager {
         unsigned n_slots;
         unsigned n_wanted; /* slots of the committed generation */
         List workers;      /* all of them, in whatever state */
+        Agents agents;
         bool cell_used[BOARD_CELLS];
         Orphans *orphans; /* what they leave behind */
         Control *control; /* NULL: nobody can ask for anything */
@@ -104,6 +107,19 @@ Slot *manager_slot(const Manager *m, unsigned id);
  * in m->failure. */
 int manager_start_worker(Manager *m, unsigned slot, const Config *config, uint64_t generation, Worker **ret);
 
+/* Starts any process: of a worker, or of an agent. It is appended to @list. Returns as worker_start(). */
+int manager_start_process(Manager *m, const WorkerEnvironment *environment, WorkerPlace *place,
+                const Config *config, List *list, Worker **ret, char **ret_error);
+
+/* What a process that has ended had of the board. */
+void manager_free_cell(Manager *m, const Worker *w);
+
+/* All agents are ready: the workers' turn. */
+void manager_start_workers(Manager *m);
+
+/* The master ends if nothing is left. */
+void manager_check_finished(Manager *m);
+
 /* Makes the slots 1 … @n; those that are there stay. Returns 0 or -ENOMEM. */
 int manager_add_slots(Manager *m, unsigned n);
 
@@ -148,6 +164,9 @@ void reload_request_by(Manager *m, ControlRequest *request);
 /* A worker of the generation coming up is ready, or has ended or wants to, for m->failure. */
 void reload_on_ready(Manager *m);
 void reload_on_lost(Manager *m);
+
+/* All agents that it needs are ready. */
+void reload_on_agents_ready(Manager *m);
 
 /* There will be none, as the master stops; whoever waits is told. */
 void reload_cancel(Manager *m);

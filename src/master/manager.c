@@ -201,9 +201,29 @@ static unsigned choose_instance(const Manager *m, unsigned slot, uint64_t genera
         return instance;
 }
 
+int manager_start_process(Manager *m, const WorkerEnvironment *environment, WorkerPlace *place,
+                const Config *config, List *list, Worker **ret, char **ret_error) {
+        Worker *w = NULL;
+        int r;
+
+        r = manager_take_cell(m, &place->cell_index);
+        if (r < 0)
+                return r;
+        r = worker_start(environment, config, place, &w, ret_error);
+        if (r == 0 && m->event) /* else manager_open_loop() does it */
+                r = worker_watch(w);
+        if (r != 0) {
+                worker_free(w);
+                m->cell_used[place->cell_index] = false;
+                return r;
+        }
+        list_append(list, &w->node);
+        *ret = w;
+        return 0;
+}
+
 static int start_worker(
                 Manager *m, WorkerPlace *place, const Config *config, Worker **ret, char **ret_error) {
-        Worker *w = NULL;
         int r;
 
         /* Without an inbox connections are spread by the kernel alone, which is good enough to go on. */
@@ -212,20 +232,12 @@ static int start_worker(
                 if (r < 0)
                         log_warning_errno(r, "Failed to make an inbox for each worker: %m");
         }
-        r = manager_take_cell(m, &place->cell_index);
-        if (r < 0)
-                return r;
-        r = worker_start(&m->environment, config, place, &w, ret_error);
-        if (r == 0 && m->event) /* else manager_open_loop() does it */
-                r = worker_watch(w);
-        if (r != 0) {
-                worker_free(w);
-                m->cell_used[place->cell_index] = false;
-                return r;
-        }
-        list_append(&m->workers, &w->node);
-        *ret = w;
-        return 0;
+        return manager_start_process(m, &m->environment, place, config, &m->workers, ret, ret_error);
+}
+
+void manager_free_cell(Manager *m, const Worker *w) {
+        m->cell_used[w->cell_index] = false;
+        board_clear_seat(&m->board, w->cell);
 }
 
 int manager_start_worker(
@@ -422,10 +434,14 @@ static void on_control_stopped(void *userdata) {
         orphans_finish(m->orphans);
 }
 
-/* Children first: workers, muster-admin, what was left behind; the master last. */
-static void manager_check_finished(Manager *m) {
+/* Children first: workers, agents, muster-admin, what was left behind; the master last. */
+void manager_check_finished(Manager *m) {
         if (m->state != MANAGER_STOPPING || !list_empty(&m->workers) || m->finishing)
                 return;
+        if (!agents_stop(m)) {
+                status_notify(m, "");
+                return;
+        }
         m->finishing = true;
         if (!m->control || control_stop(m->control, on_control_stopped) < 0)
                 orphans_finish(m->orphans);
@@ -435,13 +451,13 @@ static void on_worker_exit(Worker *w, void *userdata) {
         Manager *m = userdata;
         const ExitRecord *record = exits_add(&m->exits, w);
 
-        m->cell_used[w->cell_index] = false;
-        board_clear_seat(&m->board, w->cell);
+        manager_free_cell(m, w);
         orphans_worker_ended(m->orphans, w);
         lose_worker(m, w, /* was_ready= */ false, record->reason);
         if (w->slot == 0)
                 spares_lost(m, w);
         worker_free(w);
+        agents_tidy(m);
         status_notify(m, "");
         manager_check_finished(m);
 }
@@ -547,9 +563,11 @@ static int on_signal(sd_event_source *source, const struct signalfd_siginfo *si,
         }
         if (m->state != MANAGER_STOPPING)
                 manager_stop(m);
-        else if (si->ssi_signo == SIGINT) /* ^C for the second time: somebody is in a hurry */
+        else if (si->ssi_signo == SIGINT) { /* ^C for the second time: somebody is in a hurry */
                 list_foreach (node, &m->workers)
                         worker_kill(list_entry(node, Worker, node), WORKER_KILL_ABANDONED);
+                agents_kill(m);
+        }
         return 0;
 }
 
@@ -586,6 +604,7 @@ Manager *manager_free(Manager *m) {
                 return NULL;
         list_foreach_safe (node, &m->workers)
                 worker_free(list_entry(node, Worker, node));
+        agents_done(m);
         cluster_free(m->environment.cluster);
         sd_event_source_disable_unref(m->spare_retry);
         for (unsigned i = 0; i < m->n_slots; i++)
@@ -654,6 +673,7 @@ int manager_new(const char *app, Config *config, Listeners *listeners, Manager *
                 .board = BOARD_NULL,
         };
         list_init(&m->workers);
+        agents_init(&m->agents);
         list_init(&m->reload_waiters);
         list_init(&m->reload_queue);
 
@@ -664,6 +684,9 @@ int manager_new(const char *app, Config *config, Listeners *listeners, Manager *
         m->config = config;
         m->listeners = *listeners;
         *listeners = (Listeners){ .n = 0 };
+        r = agents_load(m);
+        if (r < 0)
+                return log_oom();
         r = cluster_new(&m->listeners, &m->environment.cluster);
         if (r < 0)
                 return log_oom();
@@ -682,6 +705,7 @@ static int manager_open_loop(Manager *m) {
         if (r < 0)
                 return r;
         m->environment.event = m->event;
+        agents_attach(m);
         cluster_attach(m->environment.cluster, m->event);
         list_foreach (node, &m->workers) {
                 r = worker_watch(list_entry(node, Worker, node));
@@ -731,32 +755,45 @@ static void manager_settle_cgroups(Manager *m) {
                 log_debug("Control groups have no memory controller here.");
 }
 
+void manager_start_workers(Manager *m) {
+        notify_extend_timeout(m->config->workers_start_timeout_usec + TIMEOUT_MARGIN_USEC);
+        for (unsigned i = 0; i < m->n_slots && m->state == MANAGER_STARTING; i++)
+                slot_fill(m->slots[i]);
+}
+
+/* One worker before everything else, and the CPUs for it alone: a client is waiting. */
+static int manager_start_first(Manager *m) {
+        int r;
+
+        r = manager_start_worker(m, 1, m->config, m->generation, &m->slots[0]->current);
+        if (r >= 0 && app_kind_is_native(m->config->app_kind))
+                board_bell_wait(&m->board, FIRST_WORKER_MSEC);
+        return r;
+}
+
 int manager_run(Manager *m) {
-        int first, r;
+        int first = 0, r;
 
         log_set_generation(m->generation);
-        r = orphans_new(&m->workers, is_companion, on_orphans_gone, m, &m->orphans);
+        r = orphans_new(&m->workers, &m->agents.workers, is_companion, on_orphans_gone, m, &m->orphans);
         if (r < 0)
                 return log_oom();
 
         warn_of_idle_exit(m);
         manager_apply_balance(m);
         manager_add_extras(m);
-        /* One worker before everything else, and the CPUs for it alone: a client is waiting. */
-        first = manager_start_worker(m, 1, m->config, m->generation, &m->slots[0]->current);
-        if (first >= 0 && app_kind_is_native(m->config->app_kind))
-                board_bell_wait(&m->board, FIRST_WORKER_MSEC);
+        if (agents_are_none(m))
+                first = manager_start_first(m);
         manager_settle_cgroups(m); /* before that worker is watched, its memory too */
         r = manager_open_loop(m);
         if (r < 0)
                 return log_error_errno(r, "Failed to set up the event loop: %m");
         manager_start_guard(m);
 
-        notify_extend_timeout(m->config->workers_start_timeout_usec + TIMEOUT_MARGIN_USEC);
         if (first < 0)
                 manager_start_failed(m);
-        for (unsigned i = 1; i < m->n_slots && m->state == MANAGER_STARTING; i++)
-                slot_fill(m->slots[i]);
+        else
+                agents_start(m);
         status_notify(m, "");
 
         r = sd_event_loop(m->event);

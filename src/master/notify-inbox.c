@@ -71,6 +71,8 @@ typedef enum Complaint {
 
 struct NotifyInbox {
         unsigned slot;
+        char *agent;   /* NULL: it is a worker's */
+        char name[48]; /* "Worker 3" or "Agent redis": who is spoken of */
         unsigned complaints;
         int fd;
         uid_t uid; /* ours */
@@ -206,11 +208,13 @@ static bool first_time(NotifyInbox *i, Complaint c) {
         return first;
 }
 
-#define complain(i, what, level, ...)                                                                    \
-        do {                                                                                             \
-                if (first_time(i, what))                                                                 \
-                        log_event(level, (.message_id = MESSAGE_ID_NOTIFY_REFUSED, .worker = (i)->slot), \
-                                        __VA_ARGS__);                                                    \
+#define complain(i, what, level, ...)                                                                  \
+        do {                                                                                           \
+                if (first_time(i, what))                                                               \
+                        log_event(level,                                                               \
+                                        (.message_id = MESSAGE_ID_NOTIFY_REFUSED, .worker = (i)->slot, \
+                                                        .agent = (i)->agent),                          \
+                                        __VA_ARGS__);                                                  \
         } while (0)
 
 static bool inbox_accepts(NotifyInbox *i, const Datagram *d) {
@@ -219,26 +223,26 @@ static bool inbox_accepts(NotifyInbox *i, const Datagram *d) {
         /* No pid has who sends from outside of our PID namespace. */
         if (!d->has_sender || pid <= 0) {
                 complain(i, COMPLAINT_SENDER, LOG_WARNING,
-                                "Worker %u: ignored a notification whose sender is not known.", i->slot);
+                                "%s: ignored a notification whose sender is not known.", i->name);
                 return false;
         }
         if (d->sender.uid != i->uid && d->sender.uid != 0) {
                 complain(i, COMPLAINT_SENDER, LOG_WARNING,
-                                "Worker %u: ignored a notification from process %d of user %u.", i->slot,
-                                pid, d->sender.uid);
+                                "%s: ignored a notification from process %d of user %u.", i->name, pid,
+                                d->sender.uid);
                 return false;
         }
         if (d->flags & MSG_TRUNC) {
                 complain(i, COMPLAINT_TRUNCATED, LOG_WARNING,
-                                "Worker %u: refused a notification from process %d of more than %d bytes.",
-                                i->slot, pid, DATAGRAM_MAX);
+                                "%s: refused a notification from process %d of more than %d bytes.", i->name,
+                                pid, DATAGRAM_MAX);
                 return false;
         }
         if (d->flags & MSG_CTRUNC) {
                 complain(i, COMPLAINT_DESCRIPTORS, LOG_WARNING,
-                                "Worker %u: refused a notification from process %d whose descriptors were "
+                                "%s: refused a notification from process %d whose descriptors were "
                                 "not all received.",
-                                i->slot, pid);
+                                i->name, pid);
                 return false;
         }
         return true;
@@ -252,13 +256,13 @@ static void inbox_handle(NotifyInbox *i, const Datagram *d) {
                 return;
         if (notify_message_parse(d->text, d->n, &m) < 0) {
                 complain(i, COMPLAINT_TEXT, LOG_WARNING,
-                                "Worker %u: refused a notification from process %d that is not UTF-8 text.",
-                                i->slot, d->sender.pid);
+                                "%s: refused a notification from process %d that is not UTF-8 text.",
+                                i->name, d->sender.pid);
                 return;
         }
         if (m.n_ignored > 0)
                 complain(i, COMPLAINT_VALUE, LOG_WARNING,
-                                "Worker %u: ignored in a notification from process %d: \"%s\".", i->slot,
+                                "%s: ignored in a notification from process %d: \"%s\".", i->name,
                                 d->sender.pid, m.ignored);
         i->handler(&m, d->sender.pid, i->userdata);
 }
@@ -266,13 +270,13 @@ static void inbox_handle(NotifyInbox *i, const Datagram *d) {
 /* No error is known that could happen; it would not go away either, so the loop must not come back to it. */
 static void inbox_failed(NotifyInbox *i, int error) {
         if (first_time(i, COMPLAINT_RECEIVE))
-                log_event(LOG_ERR, (.worker = i->slot),
-                                "Worker %u: no more notifications can be received: %s", i->slot,
-                                strerror(-error));
+                log_event(LOG_ERR, (.worker = i->slot, .agent = i->agent),
+                                "%s: no more notifications can be received: %s", i->name, strerror(-error));
         (void) sd_event_source_set_enabled(i->source, SD_EVENT_OFF); /* only fails for wrong arguments */
 }
 
 static void inbox_release(NotifyInbox *i) {
+        free(i->agent);
         free(i->path);
         free(i);
 }
@@ -335,7 +339,8 @@ int notify_inbox_new(NotifyDirectory *d, unsigned slot, NotifyInbox **ret) {
 
         if (!i)
                 return -ENOMEM;
-        *i = (NotifyInbox){ .slot = slot, .fd = -EBADF, .uid = getuid() };
+        *i = (NotifyInbox){ .fd = -EBADF, .uid = getuid() };
+        notify_inbox_set_slot(i, slot);
         if (asprintf(&path, "%s/%u-%u", d->path, slot, ++d->n_made) < 0) {
                 path = NULL;
                 return -ENOMEM;
@@ -354,6 +359,15 @@ const char *notify_inbox_get_path(const NotifyInbox *i) {
 
 void notify_inbox_set_slot(NotifyInbox *i, unsigned slot) {
         i->slot = slot;
+        snprintf(i->name, sizeof(i->name), "Worker %u", slot);
+}
+
+int notify_inbox_set_agent(NotifyInbox *i, const char *agent) {
+        i->agent = strdup(agent);
+        if (!i->agent)
+                return -ENOMEM;
+        snprintf(i->name, sizeof(i->name), "Agent %s", agent);
+        return 0;
 }
 
 int notify_inbox_attach(NotifyInbox *i, sd_event *event, notify_inbox_handler_t handler, void *userdata) {

@@ -34,6 +34,9 @@ const char *notify_inbox_get_path(const NotifyInbox *i);
 /* It is another slot's from now on, for what is logged. */
 void notify_inbox_set_slot(NotifyInbox *i, unsigned slot);
 
+/* It is no worker's but an agent's, likewise. Once. Returns 0 or -ENOMEM. */
+int notify_inbox_set_agent(NotifyInbox *i, const char *agent);
+
 /* Hands out what came and what comes, from the loop. Once. Returns 0 or a negative errno. */
 int notify_inbox_attach(NotifyInbox *i, sd_event *event, notify_inbox_handler_t handler, void *userdata);
 

@@ -60,8 +60,8 @@ typedef struct Orphan {
 
 struct Orphans {
         pid_t master;
-        const List *workers;
-        bool has_strangers; /* there may be orphans that are no worker's */
+        const List *lists[2]; /* of workers, of agents */
+        bool has_strangers;   /* there may be orphans that are no worker's */
         bool complained;
 
         Orphan *items; /* by pid */
@@ -202,42 +202,51 @@ bool orphans_read_owner(pid_t pid, pid_t master, WorkerId *ret) {
         return false;
 }
 
+/* The first of all workers for which @is says so; NULL: there is none. */
+static const Worker *find(
+                const Orphans *o, bool (*is)(const Worker *w, const void *what), const void *what) {
+        for (size_t i = 0; i < ELEMENTSOF(o->lists); i++)
+                list_foreach (node, o->lists[i])
+                        if (is(list_entry(node, Worker, node), what))
+                                return list_entry(node, Worker, node);
+        return NULL;
+}
+
+static bool has_pid(const Worker *w, const void *pid) {
+        return w->pid == *(const pid_t *) pid;
+}
+
+static bool has_id(const Worker *w, const void *id) {
+        const WorkerId *its = id;
+
+        return w->id.slot == its->slot && w->id.started_usec == its->started_usec;
+}
+
+static bool lives(const Worker *w, const void *nothing) {
+        return w->state != WORKER_EXITED;
+}
+
 static bool find_group(const Orphans *o, pid_t pid, WorkerId *ret) {
         pid_t group = getpgid(pid);
+        const Worker *w = find(o, has_pid, &group);
 
-        list_foreach (node, o->workers) {
-                const Worker *w = list_entry(node, Worker, node);
-                if (w->pid == group) {
-                        *ret = worker_get_id(w);
-                        return true;
-                }
-        }
-        return false;
+        if (w)
+                *ret = worker_get_id(w);
+        return w;
 }
 
 static bool is_orphan(const Orphans *o, pid_t pid) {
-        if (o->companion(pid, o->userdata))
-                return false;
-        list_foreach (node, o->workers)
-                if (list_entry(node, Worker, node)->pid == pid)
-                        return false;
-        return true;
+        return !o->companion(pid, o->userdata) && !find(o, has_pid, &pid);
 }
 
 static bool any_lives(const Orphans *o) {
-        list_foreach (node, o->workers)
-                if (list_entry(node, Worker, node)->state != WORKER_EXITED)
-                        return true;
-        return false;
+        return find(o, lives, NULL);
 }
 
 static bool owner_lives(const Orphans *o, const WorkerId *id) {
-        list_foreach (node, o->workers) {
-                const Worker *w = list_entry(node, Worker, node);
-                if (w->id.slot == id->slot && w->id.started_usec == id->started_usec)
-                        return w->state != WORKER_EXITED;
-        }
-        return false;
+        const Worker *w = find(o, has_id, id);
+
+        return w && lives(w, NULL);
 }
 
 /*
@@ -246,7 +255,8 @@ static bool owner_lives(const Orphans *o, const WorkerId *id) {
 
 static void log_killed(Orphans *o, const Orphan *p) {
         uint64_t now_usec = clock_now_usec();
-        char name[32] = "?", buf[DURATION_STRING_MAX];
+        char name[32] = "?", buf[DURATION_STRING_MAX], whose[WORKER_STRING_MAX] = "A worker that is gone";
+        const Worker *w = find(o, has_id, &p->owner);
         _cleanup_(fclosep) FILE *f = NULL;
 
         if (now_usec - o->log_began_usec >= LOG_INTERVAL_USEC) {
@@ -265,10 +275,15 @@ static void log_killed(Orphans *o, const Orphan *p) {
         if (f && fgets(name, sizeof(name), f))
                 name[strcspn(name, "\n")] = '\0';
         text_make_printable(name);
+        if (w)
+                (void) worker_to_subject(w, whose);
+        else if (p->owner.slot > 0)
+                snprintf(whose, sizeof(whose), "Worker %u", p->owner.slot);
         if (p->owner.started_usec > 0)
-                log_event(LOG_NOTICE, (.message_id = MESSAGE_ID_LEFT_BEHIND, .worker = p->owner.slot),
-                                "Worker %u left process %d (%s) behind; killed.", p->owner.slot, p->pid,
-                                name);
+                log_event(LOG_NOTICE,
+                                (.message_id = MESSAGE_ID_LEFT_BEHIND, .worker = p->owner.slot,
+                                                .agent = w ? worker_get_agent(w) : NULL),
+                                "%s left process %d (%s) behind; killed.", whose, p->pid, name);
         else
                 log_event(LOG_NOTICE, (.message_id = MESSAGE_ID_LEFT_BEHIND),
                                 "Process %d (%s) was left behind and is no worker's; killed.", p->pid, name);
@@ -277,15 +292,10 @@ static void log_killed(Orphans *o, const Orphan *p) {
 /* The process of a worker with a twin that served, or stood by: its end follows from that of the keeper
  * (PR_SET_PDEATHSIG), and is a moment late. What the board says decides on a line in the log alone. */
 static bool is_of_keeper(const Orphans *o, const Orphan *p) {
-        list_foreach (node, o->workers) {
-                const Worker *w = list_entry(node, Worker, node);
+        const Worker *w = find(o, has_id, &p->owner);
 
-                if (w->twin.enabled && w->id.slot == p->owner.slot &&
-                                w->id.started_usec == p->owner.started_usec)
-                        return p->pid == atomic_load(&w->cell->worker_pid) ||
-                               p->pid == atomic_load(&w->cell->twin_pid);
-        }
-        return false;
+        return w && w->twin.enabled &&
+               (p->pid == atomic_load(&w->cell->worker_pid) || p->pid == atomic_load(&w->cell->twin_pid));
 }
 
 /* With its group, if it leads one; as long as it is not reaped, no other can. */
@@ -517,15 +527,15 @@ static void prepare_sigchld(void) {
         (void) sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
-int orphans_new(const List *workers, orphans_companion_t companion, orphans_finished_handler_t on_finished,
-                void *userdata, Orphans **ret) {
+int orphans_new(const List *workers, const List *agents, orphans_companion_t companion,
+                orphans_finished_handler_t on_finished, void *userdata, Orphans **ret) {
         Orphans *o = calloc(1, sizeof(*o));
 
         if (!o)
                 return -ENOMEM;
         *o = (Orphans){
                 .master = getpid(),
-                .workers = workers,
+                .lists = { workers, agents },
                 .companion = companion,
                 .on_finished = on_finished,
                 .userdata = userdata,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What workers leave behind.
+/* What workers leave behind, and agents, which are workers here.
  *
  * A worker leads a process group, which is killed when it has ended. What has left the group (a daemon, by
  * fork and setsid) comes to the master, its subreaper (PR_SET_CHILD_SUBREAPER), as soon as its parent has
@@ -24,11 +24,11 @@ typedef bool (*orphans_companion_t)(pid_t pid, void *userdata);
 /* Called once after orphans_finish(), from the loop. */
 typedef void (*orphans_finished_handler_t)(void *userdata);
 
-/* Makes this process the subreaper and blocks SIGCHLD: before the first worker starts. @workers is the list
- * of all workers, borrowed; every child that is not in it, nor a companion, is taken for an orphan.
- * Returns 0 or -ENOMEM. */
-int orphans_new(const List *workers, orphans_companion_t companion, orphans_finished_handler_t on_finished,
-                void *userdata, Orphans **ret);
+/* Makes this process the subreaper and blocks SIGCHLD: before the first worker starts. @workers and @agents
+ * are the lists of all their processes, borrowed; every child that is in none of them, nor a companion, is
+ * taken for an orphan. Returns 0 or -ENOMEM. */
+int orphans_new(const List *workers, const List *agents, orphans_companion_t companion,
+                orphans_finished_handler_t on_finished, void *userdata, Orphans **ret);
 
 /* Hears of orphans that end. Returns 0 or a negative errno. */
 int orphans_attach(Orphans *o, sd_event *event);

@@ -55,6 +55,7 @@ static void reload_commit(Manager *m) {
         m->n_wanted = n;
         m->failure[0] = '\0';
         log_set_generation(m->generation);
+        agents_commit(m);
 
         for (unsigned i = 0; i < n; i++)
                 slot_commit(m->slots[i]);
@@ -80,6 +81,7 @@ static void reload_roll_back(Manager *m, ReloadStep step) {
                         worker_abandon(w);
         }
         manager_drop_slots(m, m->n_wanted);
+        agents_roll_back(m);
 
         snprintf(m->failure, sizeof(m->failure), "reload failed: %.*s", (int) sizeof(m->failure) - 32, why);
         log_event(LOG_ERR, (.message_id = MESSAGE_ID_RELOAD_FAILED),
@@ -93,6 +95,8 @@ static int reload_read(Manager *m) {
         int r;
 
         r = config_load(m->config->path, &m->next_config, &error);
+        if (r == 0)
+                r = config_resolve(m->next_config, m->app, &error);
         if (r == 0)
                 r = listeners_check(&m->listeners, m->next_config, &error);
         if (r == 0)
@@ -166,8 +170,15 @@ void reload_on_lost(Manager *m) {
         reload_go_on(m);
 }
 
+void reload_on_agents_ready(Manager *m) {
+        reload_agents_ready(&m->reload);
+        reload_go_on(m);
+}
+
 /* What cannot be had fails the reload before its first step. */
 static void reload_prepare(Manager *m) {
+        int r;
+
         reload_init(&m->reload, 1, 0);
         if (reload_read(m) != 0) {
                 reload_failed(&m->reload);
@@ -178,7 +189,13 @@ static void reload_prepare(Manager *m) {
         if (manager_add_slots(m, m->reload.n_workers) < 0) {
                 snprintf(m->failure, sizeof(m->failure), "out of memory");
                 reload_failed(&m->reload);
+                return;
         }
+        r = agents_prepare(m);
+        if (r < 0)
+                reload_failed(&m->reload);
+        else if (r == 0)
+                reload_await_agents(&m->reload);
 }
 
 void reload_request(Manager *m) {

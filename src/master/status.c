@@ -41,6 +41,25 @@ static unsigned count_failing(const Manager *m) {
         return n;
 }
 
+static unsigned count_agents(const Manager *m, bool ready_only) {
+        unsigned n = 0;
+
+        list_foreach (node, &m->agents.items) {
+                const Agent *a = list_entry(node, Agent, node);
+
+                n += a->is_wanted && (!ready_only || agent_is_ready(a));
+        }
+        return n;
+}
+
+static unsigned count_agents_that_run(const Manager *m) {
+        unsigned n = 0;
+
+        list_foreach (node, &m->agents.workers)
+                n++;
+        return n;
+}
+
 static uint64_t connections_of(const Worker *w) {
         return atomic_load_explicit(&w->cell->connections, memory_order_relaxed);
 }
@@ -72,6 +91,17 @@ static _printf_(2, 3) void add(Line *l, const char *format, ...) {
         l->n = MIN(l->n + (size_t) MAX(n, 0), (size_t) STATUS_MAX - 1);
 }
 
+/* Of those that are well there is nothing to say. */
+static void add_agents(const Manager *m, Line *l) {
+        list_foreach (node, &m->agents.items) {
+                const Agent *a = list_entry(node, Agent, node);
+
+                if (a->is_wanted && !agent_is_ready(a))
+                        add(l, "; agent %s is %s%s%s", a->name, agent_state_to_string(a),
+                                        *a->failure ? ": it " : "", a->failure);
+        }
+}
+
 static void add_running(const Manager *m, Line *l) {
         unsigned failing = count_failing(m);
 
@@ -83,6 +113,7 @@ static void add_running(const Manager *m, Line *l) {
                 add(l, "; %u failing", failing);
         if (*m->failure)
                 add(l, "; %s", m->failure);
+        add_agents(m, l);
         for (unsigned i = 0; i < m->n_slots; i++) {
                 const Worker *w = m->slots[i]->current;
                 if (w && (*w->status || w->reloading))
@@ -93,7 +124,13 @@ static void add_running(const Manager *m, Line *l) {
 
 void status_format_stopping(const Manager *m, char buf[static STATUS_MAX]) {
         Line l = { .buf = buf };
+        unsigned agents = count_agents_that_run(m);
 
+        if (agents > 0 && list_empty(&m->workers)) {
+                add(&l, "Stopping: %u agent%s end%s", agents, agents == 1 ? "" : "s",
+                                agents == 1 ? "s" : "");
+                return;
+        }
         add(&l, "Stopping: %u workers finish", status_count_workers(m));
         if (app_kind_is_native(m->config->app_kind))
                 add(&l, " %" PRIu64 " connections", status_count_connections(m));
@@ -106,6 +143,9 @@ static void format_status(const Manager *m, char buf[static STATUS_MAX]) {
         switch (m->state) {
         case MANAGER_STARTING:
                 add(&l, "Starting: %u/%u workers ready", status_count_ready(m), m->n_wanted);
+                if (!agents_are_none(m))
+                        add(&l, ", %u/%u agents", count_agents(m, /* ready_only= */ true),
+                                        count_agents(m, /* ready_only= */ false));
                 break;
         case MANAGER_STOPPING:
                 if (m->exit_status != 0)
@@ -219,6 +259,42 @@ static void write_process(const Worker *w, uint64_t now_usec, FILE *f) {
         fputc('}', f);
 }
 
+static void write_process_of_agent(const Worker *w, uint64_t now_usec, FILE *f) {
+        uint64_t memory = 0, cpu = 0;
+
+        write_number(f, "pid", w, w ? (uint64_t) w->pid : 0);
+        write_number(f, "generation", w, w ? w->generation : 0);
+        write_number(f, "uptime_usec", w, w ? now_usec - w->started_usec : 0);
+        write_number(f, "memory_bytes", w && worker_get_memory(w, &memory) >= 0, memory);
+        write_number(f, "cpu_usec", w && worker_get_cpu(w, &cpu) >= 0, cpu);
+        fputc(',', f);
+        write_text(f, "status", w ? w->status : NULL);
+}
+
+static void write_agent(const Agent *a, uint64_t now_usec, FILE *f) {
+        bool waits = a->retry && a->retry_usec > now_usec;
+
+        fprintf(f, "{\"name\":\"%s\",\"state\":\"%s\"", a->name, agent_state_to_string(a));
+        write_process_of_agent(a->worker, now_usec, f);
+        fprintf(f, ",\"early_deaths\":%u", a->restart.early_deaths);
+        write_number(f, "retry_in_usec", a->retry, waits ? a->retry_usec - now_usec : 0);
+        fputc(',', f);
+        write_text(f, "failure", a->failure);
+        fputc('}', f);
+}
+
+static void write_agents(const Manager *m, uint64_t now_usec, FILE *f) {
+        const char *separator = "";
+
+        fputs(",\"agents\":[", f);
+        list_foreach (node, &m->agents.items) {
+                fputs(separator, f);
+                write_agent(list_entry(node, Agent, node), now_usec, f);
+                separator = ",";
+        }
+        fputc(']', f);
+}
+
 static void write_head(const Manager *m, uint64_t now_usec, FILE *f) {
         static const char *const states[_MANAGER_STATE_MAX] = {
                 [MANAGER_STARTING] = "starting",
@@ -267,5 +343,7 @@ void status_write(const Manager *m, FILE *f) {
                 write_process(list_entry(node, Worker, node), now_usec, f);
                 first = false;
         }
-        fputs("]}", f);
+        fputc(']', f);
+        write_agents(m, now_usec, f);
+        fputc('}', f);
 }

@@ -63,10 +63,13 @@ static bool is_flooding(Worker *w, size_t message_bytes) {
 }
 
 static void log_closed(const Worker *w, const char *why) {
+        const char *agent = worker_get_agent(w);
+        char name[WORKER_STRING_MAX];
+
         log_event(LOG_WARNING,
-                        (.message_id = MESSAGE_ID_CHANNEL_CLOSED, .worker = w->slot, .worker_pid = w->pid,
-                                        .generation = w->generation),
-                        "Closed the channel of worker %u (pid %d): %s.", w->slot, w->pid, why);
+                        (.message_id = agent ? NULL : MESSAGE_ID_CHANNEL_CLOSED, .worker = w->slot,
+                                        .agent = agent, .worker_pid = w->pid, .generation = w->generation),
+                        "Closed the channel of %s (pid %d): %s.", worker_to_string(w, name), w->pid, why);
 }
 
 /* process.send('ready'), as PM2's wait_ready has it. */
@@ -136,7 +139,7 @@ static void receive(Worker *w, const char *json, size_t n) {
                 [ACT] = { .name = "act" },
                 [REASON] = { .name = "reason" },
                 [TEXT] = { .name = "text" } };
-        char text[WORKER_TEXT_MAX];
+        char text[WORKER_TEXT_MAX], name[WORKER_STRING_MAX];
 
         (void) json_scan(json, n, m, ELEMENTSOF(m)); /* the channel has done so before */
         bool ours = json_span_is(m[CMD].value, "MUSTER");
@@ -150,8 +153,8 @@ static void receive(Worker *w, const char *json, size_t n) {
                 (void) json_span_to_text(m[TEXT].value, text, sizeof(text));
                 tell_status(w, text);
         } else
-                log_debug("Worker %u (pid %d) sent a message that means nothing to the master.", w->slot,
-                                w->pid);
+                log_debug("%s (pid %d) sent a message that means nothing to the master.",
+                                worker_to_subject(w, name), w->pid);
 }
 
 static void on_message(muster_channel *channel, muster_message *message, void *userdata) {

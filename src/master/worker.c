@@ -51,7 +51,9 @@ static const char *const worker_state_names[_WORKER_STATE_MAX] = {
 static void worker_set_state(Worker *w, WorkerState to) {
         assert(worker_edges[w->state] & (1 << to));
 
-        log_debug("Worker %u (pid %d): %s -> %s", w->slot, w->pid, worker_state_names[w->state],
+        char name[WORKER_STRING_MAX];
+
+        log_debug("%s (pid %d): %s -> %s", worker_to_subject(w, name), w->pid, worker_state_names[w->state],
                         worker_state_names[to]);
         w->state = to;
 }
@@ -88,12 +90,13 @@ static void worker_set_deadline(Worker *w, uint64_t timeout_usec);
 
 static void log_killing(const Worker *w) {
         bool starting = w->state == WORKER_STARTING;
-        char buf[DURATION_STRING_MAX];
+        char buf[DURATION_STRING_MAX], name[WORKER_STRING_MAX];
+        const char *agent = worker_get_agent(w);
 
         log_event(LOG_WARNING,
-                        (.message_id = MESSAGE_ID_WORKER_KILLED, .worker = w->slot, .worker_pid = w->pid,
-                                        .generation = w->generation),
-                        "Worker %u (pid %d) %s within %s, killing it.", w->slot, w->pid,
+                        (.message_id = agent ? NULL : MESSAGE_ID_WORKER_KILLED, .worker = w->slot,
+                                        .agent = agent, .worker_pid = w->pid, .generation = w->generation),
+                        "%s (pid %d) %s within %s, killing it.", worker_to_subject(w, name), w->pid,
                         starting ? "did not get ready" : "did not finish",
                         duration_to_string(starting ? w->start_timeout_usec : w->stop_timeout_usec, buf));
 }
@@ -155,6 +158,7 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
 
 /* A deadline that cannot be set is no reason to give the worker up. */
 static void worker_set_deadline(Worker *w, uint64_t timeout_usec) {
+        char name[WORKER_STRING_MAX];
         int r;
 
         w->deadline = sd_event_source_disable_unref(w->deadline);
@@ -168,7 +172,7 @@ static void worker_set_deadline(Worker *w, uint64_t timeout_usec) {
         if (r >= 0)
                 r = sd_event_source_set_priority(w->deadline, SD_EVENT_PRIORITY_IDLE);
         if (r < 0)
-                log_warning_errno(r, "Failed to set a deadline for worker %u: %m", w->slot);
+                log_warning_errno(r, "Failed to set a deadline for %s: %m", worker_to_string(w, name));
 }
 
 void worker_extend_deadline(Worker *w, uint64_t usec) {
@@ -201,7 +205,7 @@ static void explain_shell(const Worker *w, const char *is, const char *shell) {
 static void look_for_shell(const Worker *w) {
         char shell[128], name[sizeof(shell) + 2];
 
-        if (w->kind != APP_PROGRAM || !shell_is_in_front(w->pid, shell, sizeof(shell)))
+        if (w->kind != APP_PROGRAM || *w->agent || !shell_is_in_front(w->pid, shell, sizeof(shell)))
                 return;
         snprintf(name, sizeof(name), ", %s", shell);
         explain_shell(w, "is", name);
@@ -308,11 +312,13 @@ static int spawn(Worker *w, const Command *command) {
 }
 
 static void add_cgroup(Worker *w) {
+        char name[WORKER_STRING_MAX];
         int r;
 
-        r = cgroup_new(w->environment->cgroups, w->slot, &w->cgroup);
+        r = *w->agent ? cgroup_new_for_agent(w->environment->cgroups, w->agent, &w->cgroup)
+                      : cgroup_new(w->environment->cgroups, w->slot, &w->cgroup);
         if (r < 0) {
-                log_warning_errno(r, "Failed to make a control group for worker %u: %m", w->slot);
+                log_warning_errno(r, "Failed to make a control group for %s: %m", worker_to_string(w, name));
                 return;
         }
         if (!w->twin.enabled)
@@ -327,12 +333,16 @@ static void add_cgroup(Worker *w) {
 /* What a worker can do without. */
 static void worker_add_extras(Worker *w) {
         const WorkerEnvironment *e = w->environment;
+        char name[WORKER_STRING_MAX];
         int r;
 
         if (e->notify) {
                 r = notify_inbox_new(e->notify, w->slot, &w->inbox);
+                if (r >= 0 && *w->agent)
+                        r = notify_inbox_set_agent(w->inbox, w->agent);
                 if (r < 0)
-                        log_warning_errno(r, "Failed to make a NOTIFY_SOCKET for worker %u: %m", w->slot);
+                        log_warning_errno(r, "Failed to make a NOTIFY_SOCKET for %s: %m",
+                                        worker_to_string(w, name));
         }
         if (e->cgroups)
                 add_cgroup(w);
@@ -358,7 +368,8 @@ static void worker_init(Worker *w, const Config *config) {
         w->start_grace_usec = may_be_silent ? config->workers_start_grace_usec : USEC_INFINITY;
         w->stop_signal = app_kind_is_native(config->app_kind) ? SIGTERM : config->workers_stop_signal;
         w->wait_ready = config->workers_wait_ready;
-        w->is_shell = config->app_kind == APP_PROGRAM && shell_is_name(config->app_command[0]);
+        w->is_shell = config->app_kind == APP_PROGRAM && !config->agent_name &&
+                      shell_is_name(config->app_command[0]); /* an agent has no sockets that it could miss */
         w->twin.enabled = config->workers_twin;
         w->watchdog_usec = config->workers_watchdog_usec;
         w->max_memory_bytes = limit_with_jitter(
@@ -387,6 +398,8 @@ static int worker_new(const WorkerEnvironment *environment, const Config *config
                 .group_fds = { -EBADF, -EBADF },
         };
         w->id = (WorkerId){ .slot = w->slot, .started_usec = w->started_usec };
+        if (config->agent_name)
+                snprintf(w->agent, sizeof(w->agent), "%s", config->agent_name);
         list_init(&w->node);
         worker_init(w, config);
         if (w->kind == APP_NODE) {
@@ -408,6 +421,7 @@ static int make_command(const Worker *w, const Config *config, const WorkerPlace
                         w->id.started_usec);
         CommandIdentity identity = {
                 .app = e->app,
+                .agent = worker_get_agent(w),
                 .slot = w->slot,
                 .unique_id = place->number,
                 .instance = w->instance,
@@ -597,6 +611,24 @@ void worker_kill_rest(Worker *w) {
 
 WorkerId worker_get_id(const Worker *w) {
         return w->id;
+}
+
+const char *worker_get_agent(const Worker *w) {
+        return *w->agent ? w->agent : NULL;
+}
+
+const char *worker_to_string(const Worker *w, char buf[static WORKER_STRING_MAX]) {
+        if (*w->agent)
+                snprintf(buf, WORKER_STRING_MAX, "agent %s", w->agent);
+        else
+                snprintf(buf, WORKER_STRING_MAX, "worker %u", w->slot);
+        return buf;
+}
+
+const char *worker_to_subject(const Worker *w, char buf[static WORKER_STRING_MAX]) {
+        (void) worker_to_string(w, buf);
+        buf[0] = *w->agent ? 'A' : 'W';
+        return buf;
 }
 
 bool worker_id_from_variable(const char *variable, pid_t master, WorkerId *ret) {

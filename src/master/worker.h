@@ -122,7 +122,8 @@ typedef struct WorkerEnvironment {
 struct Worker {
         List node; /* in the manager's list of all workers */
         AppKind kind;
-        unsigned slot; /* 0: it is a spare */
+        char agent[AGENT_NAME_MAX + 1]; /* "": it is no agent, but a worker */
+        unsigned slot;                  /* 0: it is a spare, or an agent */
         WorkerId id;
         unsigned instance;
         uint64_t generation;
@@ -247,6 +248,14 @@ void worker_kill(Worker *w, WorkerKill why);
 void worker_kill_rest(Worker *w);
 
 WorkerId worker_get_id(const Worker *w);
+
+/* Its agent's name; NULL: it is a worker. */
+const char *worker_get_agent(const Worker *w);
+
+/* "worker 3" or "agent redis"; and the same for the beginning of a sentence. */
+#define WORKER_STRING_MAX (AGENT_NAME_MAX + 16)
+const char *worker_to_string(const Worker *w, char buf[static WORKER_STRING_MAX]);
+const char *worker_to_subject(const Worker *w, char buf[static WORKER_STRING_MAX]);
 
 /* Whether @variable ("NAME=value") names a worker of the master with the pid @master, and which. */
 bool worker_id_from_variable(const char *variable, pid_t master, WorkerId *ret);

@@ -137,6 +137,7 @@ class Master:
         self.pass_sockets = sockets != []
         self.workers = workers
         self.app = app
+        self.has_agents = "agents:" in config
         self.write_config(config, directory=directory)
         self.messages = []
         self.receiving = threading.Lock()
@@ -175,7 +176,7 @@ class Master:
     def libexec_dir(self, worker, admin_options):
         """Where the internal programs are: in the build, a folder for each, so together in one only where more are needed."""
         control = any(name == "control" for name, _ in self.socket_list)
-        if not worker and not control and not self.app:
+        if not worker and not control and not self.app and not self.has_agents:
             return WORKER_DIR
         folder = self.dir / "libexec"
         folder.mkdir()

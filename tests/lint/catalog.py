@@ -10,7 +10,7 @@ from pathlib import Path
 from rules import SRC, finish, sources
 
 CATALOG = SRC / "master/muster.catalog"
-FIELDS = {"MUSTER_APP", "MUSTER_WORKER", "MUSTER_WORKER_PID", "MUSTER_SERVING_PID", "MUSTER_GENERATION", "_SYSTEMD_UNIT", "_PID"}
+FIELDS = {"MUSTER_APP", "MUSTER_WORKER", "MUSTER_AGENT", "MUSTER_WORKER_PID", "MUSTER_SERVING_PID", "MUSTER_GENERATION", "_SYSTEMD_UNIT", "_PID"}
 
 defined = re.findall(r'#define (MESSAGE_ID_\w+)\s+"(\w+)"', (SRC / "basic/message-id.h").read_text())
 text = CATALOG.read_text()

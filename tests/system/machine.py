@@ -25,14 +25,14 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 CACHE = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache') / 'muster-tests'
 
 # What a machine has on it: what the package depends on, and what the tests use.
-RUN_PACKAGES = ['systemd', 'systemd-sysv', 'dbus', 'iproute2', 'procps', 'curl', 'rpm', 'libjansson4']
+RUN_PACKAGES = ['systemd', 'systemd-sysv', 'dbus', 'iproute2', 'procps', 'curl', 'rpm', 'libjansson4', 'liblmdb0']
 SUITES = {
     'bookworm': RUN_PACKAGES + ['libconfig9'],
     'trixie': RUN_PACKAGES + ['libconfig11'],
 }
 
 # The apps of other people that the tests run.
-APP_PACKAGES = ['nodejs', 'python3', 'gunicorn', 'nginx-light']
+APP_PACKAGES = ['nodejs', 'python3', 'gunicorn', 'nginx-light', 'redis-server']
 
 # The system calls by which a process waits for events: poll, ppoll, and those of epoll.
 WAITING = {'7', '271', '232', '281', '441'}
@@ -113,7 +113,7 @@ def run_tree(suite):
 def app_tree(suite):
     """One of its own: the other one has nothing that the package does not ask for."""
     packages = SUITES[suite] + APP_PACKAGES
-    hook = '--customize-hook=chroot "$1" systemctl disable nginx.service'
+    hook = '--customize-hook=chroot "$1" systemctl disable nginx.service redis-server.service'
     return make_tree('app', suite, ['--variant=minbase', '--include=' + ','.join(packages), hook], packages)
 
 

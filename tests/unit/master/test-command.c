@@ -349,6 +349,40 @@ static void test_half_built(void **state) {
         assert_null(command_free(calloc(1, sizeof(Command))));
 }
 
+/* An agent has the app's variables but those that speak of a worker or a socket, then its own; a name
+ * instead of a number, and no sockets. */
+static void test_agent(void **state) {
+        const CommandIdentity who = { .app = "web",
+                .agent = "redis",
+                .generation = 7,
+                .socket_names = "",
+                .mark = "MUSTER_WORKER_ID=1.0.5" };
+        _cleanup_(config_freep) Config *config = load(
+                        "app: { kind = \"program\"; command = [ \"x\" ];\n"
+                        "       environment = { A = \"%{app}\"; B = \"b\"; AGENT_C = \"%{worker}\"; AGENT_D = \"%{fd:http}\"; }; };\n"
+                        "agents: ( { name = \"redis\"; command = [ \"redis-server\", \"%{app}\" ]; directory = \"/srv\";\n"
+                        "            environment = { B = \"own\"; }; } );");
+        _cleanup_(command_freep) Command *c = make_as(config->agents[0], &who);
+
+        assert_string_equal(c->argv[1], "--plain-channel");
+        assert_string_equal(c->argv[2], "web-redis");
+        assert_string_equal(c->argv[3], "3");
+        assert_string_equal(c->argv[4], "/srv");
+        assert_string_equal(c->argv[5], "redis-server");
+        assert_string_equal(c->argv[6], "web");
+        assert_null(c->argv[7]);
+        assert_string_equal(variable(c, "A"), "web");
+        assert_string_equal(variable(c, "B"), "own");
+        assert_null(variable(c, "AGENT_C"));
+        assert_null(variable(c, "AGENT_D"));
+        assert_string_equal(variable(c, "MUSTER_APP"), "web");
+        assert_string_equal(variable(c, "MUSTER_AGENT"), "redis");
+        assert_string_equal(variable(c, "MUSTER_GENERATION"), "7");
+        assert_null(variable(c, "MUSTER_WORKER"));
+        assert_null(variable(c, "LISTEN_FDS"));
+        assert_null(variable(c, "LISTEN_FDNAMES"));
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_arguments),
@@ -363,6 +397,7 @@ int main(void) {
                 cmocka_unit_test(test_precedence),
                 cmocka_unit_test(test_retire_on_uncaught),
                 cmocka_unit_test(test_private_variables),
+                cmocka_unit_test(test_agent),
                 cmocka_unit_test(test_half_built),
         };
 

@@ -439,14 +439,14 @@ static void test_environment(void **state) {
  * numbers for programs alone. */
 static void test_expansions(void **state) {
         refuse("app: { kind = \"program\"; command = [ \"x\", \"%{Host}i\" ]; };",
-                        ":1: app.command: found \"%{Host}\", expected %{fd:NAME}, %{worker}, %{app}, or %% for a percent sign");
+                        ":1: app.command: found \"%{Host}\", expected %{fd:NAME}, %{worker}, %{app}, %{env:NAME}, %{state_url}, or %% for a percent sign");
         refuse("app: { kind = \"node\"; command = [ \"x\", \"%{fd:http}\" ]; };",
-                        ":1: app.command: found \"%{fd:http}\", expected %{worker}, %{app}, or %% for a percent sign "
+                        ":1: app.command: found \"%{fd:http}\", expected %{worker}, %{app}, %{env:NAME}, %{state_url}, or %% for a percent sign "
                         "(%{fd:NAME} is for kind \"program\")");
         refuse("app: { environment: { A = 1; SECRET = \"5f%{2dd4\"; }; };",
                         ":1: app.environment: SECRET: found \"%{\", expected a } behind it, or %% for a percent sign");
         refuse("app: { environment: { A = \"%{fd:http}\"; }; };",
-                        ":1: app.environment: A: found \"%{fd:http}\", expected %{worker}, %{app}, or %% for a percent sign "
+                        ":1: app.environment: A: found \"%{fd:http}\", expected %{worker}, %{app}, %{env:NAME}, %{state_url}, or %% for a percent sign "
                         "(%{fd:NAME} is for kind \"program\")");
 }
 
@@ -633,9 +633,9 @@ static void test_limits_are_taken(void **state) {
 /* An unknown key is refused, and the known ones are named. */
 static void test_unknown(void **state) {
         refuse("application: { };",
-                        ":1: application: found an unknown name, expected one of: app, workers, restart, http, static, idle_exit, listen");
+                        ":1: application: found an unknown name, expected one of: app, workers, restart, http, static, state, idle_exit, listen, agents");
         refuse("kind = \"static\";",
-                        ":1: kind: found an unknown name, expected one of: app, workers, restart, http, static, idle_exit, listen");
+                        ":1: kind: found an unknown name, expected one of: app, workers, restart, http, static, state, idle_exit, listen, agents");
         refuse("app: {\n  directory = \"/srv\";\n  dirctory = \"/srv\";\n};",
                         ":3: app.dirctory: found an unknown key, expected one of: kind, command, module, directory, environment, environment_file, whoami");
         refuse("workers: { directory = \"/srv\"; };",

@@ -6,13 +6,19 @@
 #include "basic/macro.h"
 #include "master/expand.h"
 
-static const ExpandValues values = { .app = "web", .worker = "3", .socket_names = "http:admin:http:a b" };
+static char *const variables[] = { (char *) "RUNTIME_DIRECTORY=/run/web", (char *) "RUNTIME=no",
+        (char *) "EMPTY=", NULL };
+static const ExpandValues values = { .app = "web",
+        .worker = "3",
+        .socket_names = "http:admin:http:a b",
+        .variables = variables,
+        .state_url = "redis://:p%40@h" };
 static const ExpandValues no_sockets = { .app = "web", .worker = "spare", .socket_names = "" };
 
 static void expand(const char *text, const char *expected) {
         _cleanup_free_ char *result = NULL, *error = NULL;
 
-        assert_int_equal(expand_check(text, /* with_sockets= */ true, &error), 0);
+        assert_int_equal(expand_check(text, EXPAND_ALL, &error), 0);
         assert_int_equal(expand_text(text, &values, &result, &error), 0);
         assert_string_equal(result, expected);
         assert_null(error);
@@ -28,6 +34,8 @@ static void test_texts(void **state) {
         expand("100%", "100%");
         expand("100%%", "100%");
         expand("%%{app}", "%{app}");
+        expand("%{env:RUNTIME_DIRECTORY}/sock%{env:EMPTY}", "/run/web/sock");
+        expand("%{state_url}", "redis://:p%40@h");
         expand("%%%{app}", "%web");
         expand("%(h)s %({X-For}i)s %d {app} $%", "%(h)s %({X-For}i)s %d {app} $%");
 }
@@ -51,7 +59,7 @@ static void refuse(const char *text, const ExpandValues *v, const char *expected
 static void test_unknown_socket(void **state) {
         _cleanup_free_ char *error = NULL;
 
-        assert_int_equal(expand_check("%{fd:web}", /* with_sockets= */ true, &error), 0);
+        assert_int_equal(expand_check("%{fd:web}", EXPAND_ALL, &error), 0);
         refuse("%{fd:web}", &values,
                         "found \"%{fd:web}\", expected the name of a socket, of which there are http:admin:http:a b");
         refuse("%{fd:htt}", &values,
@@ -64,13 +72,14 @@ static void refuse_everywhere(const char *text, const char *expected) {
         _cleanup_free_ char *error = NULL;
 
         refuse(text, &values, expected);
-        assert_int_equal(expand_check(text, /* with_sockets= */ true, &error), EXPAND_INVALID);
+        assert_int_equal(expand_check(text, EXPAND_ALL, &error), EXPAND_INVALID);
         assert_string_equal(error, expected);
 }
 
 /* What stands for nothing is shown, but not what is around it. */
 static void test_unknown(void **state) {
-#define EXPECTED "expected %{fd:NAME}, %{worker}, %{app}, or %% for a percent sign"
+#define EXPECTED \
+        "expected %{fd:NAME}, %{worker}, %{app}, %{env:NAME}, %{state_url}, or %% for a percent sign"
         refuse_everywhere("a%{Host}b", "found \"%{Host}\", " EXPECTED);
         refuse_everywhere("%{}", "found \"%{}\", " EXPECTED);
         refuse_everywhere("%{fd:}", "found \"%{fd:}\", " EXPECTED);
@@ -87,11 +96,32 @@ static void test_unknown(void **state) {
 static void test_no_descriptors(void **state) {
         _cleanup_free_ char *error = NULL;
 
-        assert_int_equal(expand_check("%{worker} %{app} %%", /* with_sockets= */ false, &error), 0);
-        assert_int_equal(expand_check("%{fd:http}", /* with_sockets= */ false, &error), EXPAND_INVALID);
+        assert_int_equal(expand_check("%{worker} %{app} %%", EXPAND_WORKER | EXPAND_STATE, &error), 0);
+        assert_int_equal(expand_check("%{fd:http}", EXPAND_WORKER | EXPAND_STATE, &error), EXPAND_INVALID);
         assert_string_equal(error,
-                        "found \"%{fd:http}\", expected %{worker}, %{app}, or %% for a percent sign "
+                        "found \"%{fd:http}\", expected %{worker}, %{app}, %{env:NAME}, %{state_url}, or %% for a percent sign "
                         "(%{fd:NAME} is for kind \"program\")");
+}
+
+/* What is not there is refused when it is wanted, and a value is never shown. */
+static void test_missing(void **state) {
+        refuse("%{env:RUNTIM}", &values,
+                        "found \"%{env:RUNTIM}\", expected the name of a variable of musterd's own environment");
+        refuse("%{env:HOME}", &no_sockets,
+                        "found \"%{env:HOME}\", expected the name of a variable of musterd's own environment");
+        refuse("%{state_url}", &no_sockets,
+                        "found \"%{state_url}\", expected no %{state_url}: there is no state, as state.url is not set "
+                        "and systemd has given no $STATE_DIRECTORY");
+}
+
+/* An agent is no worker, and has no sockets. */
+static void test_agent(void **state) {
+        _cleanup_free_ char *error = NULL;
+
+        assert_int_equal(expand_check("%{app} %{env:A} %{state_url}", EXPAND_STATE, &error), 0);
+        assert_int_equal(expand_check("%{worker}", EXPAND_STATE, &error), EXPAND_INVALID);
+        assert_string_equal(error,
+                        "found \"%{worker}\", expected %{app}, %{env:NAME}, %{state_url}, or %% for a percent sign");
 }
 
 int main(void) {
@@ -101,6 +131,8 @@ int main(void) {
                 cmocka_unit_test(test_unknown_socket),
                 cmocka_unit_test(test_unknown),
                 cmocka_unit_test(test_no_descriptors),
+                cmocka_unit_test(test_missing),
+                cmocka_unit_test(test_agent),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

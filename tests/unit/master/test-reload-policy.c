@@ -57,6 +57,25 @@ static void test_endless_soak(void **state) {
         assert_int_equal(r.soak_until_usec, UINT64_MAX);
 }
 
+/* New agents come before the canary, and the wait for them takes as long as it takes. */
+static void test_agents(void **state) {
+        Reload r;
+
+        reload_init(&r, 1, 0);
+        reload_await_agents(&r);
+        assert_int_equal(reload_next(&r, 0), RELOAD_WAIT);
+        assert_int_equal(reload_next(&r, UINT64_MAX), RELOAD_WAIT);
+        reload_agents_ready(&r);
+        start_and_ready(&r, 5);
+        assert_int_equal(reload_next(&r, 5), RELOAD_COMMIT);
+
+        reload_init(&r, 1, 0);
+        reload_await_agents(&r);
+        reload_failed(&r);
+        assert_int_equal(reload_next(&r, 0), RELOAD_ROLL_BACK);
+        assert_int_equal(r.step, RELOAD_ROLLED_BACK);
+}
+
 /* Whatever fails, in whichever step, ends it, and nothing else does. */
 static void test_failures(void **state) {
         Reload r;
@@ -148,6 +167,7 @@ int main(void) {
                 cmocka_unit_test(test_good),
                 cmocka_unit_test(test_single),
                 cmocka_unit_test(test_endless_soak),
+                cmocka_unit_test(test_agents),
                 cmocka_unit_test(test_failures),
                 cmocka_unit_test(test_random_histories),
         };
