@@ -4,21 +4,17 @@
 #include "master/state-setting.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "basic/fd.h"
+#include "basic/credential.h"
 #include "master/config-value.h"
 #include "master/config.h"
 #include "master/expand.h"
 #include "state/url.h"
-
-/* As in the library that reads the file for a worker. */
-#define PASSWORD_MAX 4096
 
 #define refuse(c, member, ret_error, ...) config_refuse(c, offsetof(Config, member), ret_error, __VA_ARGS__)
 
@@ -154,42 +150,22 @@ static int find_credential(const Config *c, char **ret, char **ret_error) {
         return 0;
 }
 
-/* Without the line end behind it. Returns 0 or a negative errno; -EINVAL: it is no password. */
-static int read_password(const char *path, char buf[static PASSWORD_MAX]) {
-        _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-        size_t used = 0;
-        ssize_t n;
-
-        if (fd < 0)
-                return -errno;
-        while ((n = read(fd, buf + used, PASSWORD_MAX - used)) > 0 && used + (size_t) n < PASSWORD_MAX)
-                used += (size_t) n;
-        if (n != 0)
-                return n < 0 ? -errno : -EMSGSIZE;
-        if (used > 0 && buf[used - 1] == '\n')
-                used--;
-        if (used > 0 && buf[used - 1] == '\r')
-                used--;
-        buf[used] = '\0';
-        return used > 0 && strlen(buf) == used ? 0 : -EINVAL;
-}
-
 static int refuse_credential(const Config *c, const char *path, int error, char **ret_error) {
         if (error == -EINVAL || error == -EMSGSIZE)
                 return refuse(c, state_credential, ret_error,
                                 "found in %s %s, expected a password of 1 to %d bytes on one line", path,
-                                error == -EINVAL ? "no text" : "too much", PASSWORD_MAX - 1);
+                                error == -EINVAL ? "no text" : "too much", CREDENTIAL_MAX - 1);
         return refuse(c, state_credential, ret_error, "cannot read %s: %s", path, strerror(-error));
 }
 
 static int set_credential(StateSetting *s, const Config *c, char **ret_error) {
-        char password[PASSWORD_MAX];
+        char password[CREDENTIAL_MAX];
         int r;
 
         r = find_credential(c, &s->credential, ret_error);
         if (r != 0)
                 return r;
-        r = read_password(s->credential, password);
+        r = credential_read(s->credential, password);
         if (r < 0)
                 r = refuse_credential(c, s->credential, r, ret_error);
         else {

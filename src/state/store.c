@@ -14,7 +14,6 @@
 #include "state/store.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +21,7 @@
 #include <unistd.h>
 
 #include "basic/clock.h"
-#include "basic/fd.h"
+#include "basic/credential.h"
 #include "basic/assert-return.h"
 #include "basic/options.h"
 
@@ -42,8 +41,6 @@
 #define CLOSE_TIMEOUT_USEC (250 * USEC_PER_MSEC)
 
 #define COMPLAINT_INTERVAL_USEC USEC_PER_SEC
-
-#define PASSWORD_MAX 4096
 
 static List all = LIST_INIT(all); /* of the embedded store, which all belong to one thread */
 
@@ -314,35 +311,15 @@ static const StateHost host = {
         .broadcast = publication_send,
 };
 
-/* The password, without the line end behind it. Returns 0 or a negative errno. */
-static int read_credential(const char *path, char buf[static PASSWORD_MAX]) {
-        _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-        size_t used = 0;
-        ssize_t n;
-
-        if (fd < 0)
-                return -errno;
-        while ((n = read(fd, buf + used, PASSWORD_MAX - used)) > 0 && used + (size_t) n < PASSWORD_MAX)
-                used += (size_t) n;
-        if (n != 0)
-                return n < 0 ? -errno : -EMSGSIZE;
-        if (used > 0 && buf[used - 1] == '\n')
-                used--;
-        if (used > 0 && buf[used - 1] == '\r')
-                used--;
-        buf[used] = '\0';
-        return strlen(buf) == used ? 0 : -EINVAL;
-}
-
 static void store_connect(muster_state *s) {
-        char password[PASSWORD_MAX], text[STATE_TEXT_MAX];
+        char password[CREDENTIAL_MAX], text[STATE_TEXT_MAX];
         int r = 0;
 
         s->has_begun = true;
         s->link = STATE_CONNECTING;
         set_attempt(s, s->timeout_usec);
         if (s->credential)
-                r = read_credential(s->credential, password);
+                r = credential_read(s->credential, password);
         if (r < 0) {
                 errno = -r;
                 snprintf(text, sizeof(text), "The password cannot be read from %s: %m", s->credential);
