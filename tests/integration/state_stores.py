@@ -96,8 +96,8 @@ class Proxy:
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(path))
         self.listener.listen()
-        self.withheld = threading.Event()
         self.lock, self.pairs, self.closed = threading.Lock(), [], False
+        self.withheld = threading.Event()  # of the connections since the last cut
         self.thread = threading.Thread(target=self._accept, daemon=True)
         self.thread.start()
 
@@ -110,8 +110,9 @@ class Proxy:
                         return
                     server.connect(str(self.target))
                     self.pairs.append((client, server))
+                    withheld = self.withheld
                 threading.Thread(target=self._copy, args=(client, server, None), daemon=True).start()
-                threading.Thread(target=self._copy, args=(server, client, self.withheld), daemon=True).start()
+                threading.Thread(target=self._copy, args=(server, client, withheld), daemon=True).start()
 
     @staticmethod
     def _copy(source, to, withheld):
@@ -125,13 +126,14 @@ class Proxy:
 
     def withhold(self):
         """From now on the server is heard by nobody."""
-        self.withheld.set()
+        with self.lock:
+            self.withheld.set()
 
     def cut(self):
-        """Ends all connections; new ones are as they were."""
+        """Ends all connections; new ones are as they were. What was withheld stays so: an answer after a gap would be rubbish."""
         with self.lock:
             pairs, self.pairs = self.pairs, []
-            self.withheld.clear()
+            self.withheld = threading.Event()
         for s in (s for pair in pairs for s in pair):
             with contextlib.suppress(OSError):
                 s.shutdown(socket.SHUT_RDWR)
