@@ -208,9 +208,11 @@ class Redis(Store):
     is_ordered = False
 
     def __init__(self, *options, durable=False):
+        """Durable: what is answered outlives a SIGKILL. With --appendfsync everysec, while the disk is busy, it would be up to two
+        seconds later."""
         super().__init__()
         self.socket = self.folder / "socket"
-        self.options = [*options, *(("--appendonly", "yes") if durable else ())]
+        self.options = [*options, *(("--appendonly", "yes", "--appendfsync", "no") if durable else ())]
         self.url = f"redis+unix://{self.socket}"
 
     def url_of_proxy(self, folder):
