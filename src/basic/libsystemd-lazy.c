@@ -67,6 +67,7 @@ LAZY_INT(sd_event_source_set_ratelimit, (sd_event_source * s, uint64_t interval,
                 (s, interval, burst))
 LAZY_INT(sd_event_source_set_priority, (sd_event_source * s, int64_t priority), (s, priority))
 LAZY_INT(sd_event_source_set_time_relative, (sd_event_source * s, uint64_t usec), (s, usec))
+LAZY_INT(sd_event_source_set_time_accuracy, (sd_event_source * s, uint64_t usec), (s, usec))
 LAZY_INT(sd_notify, (int unset_environment, const char *state), (unset_environment, state))
 LAZY_INT(sd_watchdog_enabled, (int unset_environment, uint64_t *ret), (unset_environment, ret))
 LAZY_INT(sd_journal_sendv, (const struct iovec *iov, int n), (iov, n))

@@ -12,6 +12,7 @@
 #include "basic/clock.h"
 #include "basic/log.h"
 #include "basic/parse.h"
+#include "master/command.h"
 #include "master/forward.h"
 #include "master/manager-internal.h"
 #include "master/notify.h"
@@ -80,13 +81,16 @@ const char *agent_state_to_string(const Agent *a) {
  * One of them
  */
 
-/* The committed generation is what counts for one that is started anew. */
-static void take_next(Agent *a) {
-        if (!a->next)
+/* The generation coming up is what counts for one that is new, for others the committed one. */
+static void take_newest(Agent *a) {
+        Config **newest = a->is_new ? &a->incoming : &a->next;
+
+        if (!*newest)
                 return;
         config_free(a->config);
-        a->config = TAKE_PTR(a->next);
+        a->config = TAKE_PTR(*newest);
         a->restart = (Restart){ .early_deaths = 0 };
+        manager_fit_tick(a->manager); /* to its watchdog */
 }
 
 /* What is said of it is the reason why the start, or the reload, fails. */
@@ -104,6 +108,7 @@ static int agent_start(Agent *a) {
         _cleanup_free_ char *error = NULL;
         int r;
 
+        take_newest(a);
         a->config->app = a->is_new ? m->next_config : m->config;
         if (m->state != MANAGER_RUNNING)
                 notify_extend_timeout(a->config->workers_start_timeout_usec + TIMEOUT_MARGIN_USEC);
@@ -123,7 +128,6 @@ static void agent_refill(Agent *a, uint64_t lived_usec);
 static void agent_fill(Agent *a) {
         if (a->manager->state == MANAGER_STOPPING || a->worker || !a->is_wanted)
                 return;
-        take_next(a);
         if (agent_start(a) < 0)
                 agent_refill(a, 0);
 }
@@ -263,13 +267,17 @@ static void on_status(Worker *w, void *userdata) {
         status_notify(userdata, "");
 }
 
-/* It is the one that was configured before: its place is free now, and that it has ended is no failure. */
+/* One of a generation before has ended: its place is free now, and that is no failure. */
 static void agent_make_place(Agent *a) {
+        Manager *m = a->manager;
+
         a->failure[0] = '\0';
-        if (a->is_new)
-                go_on(a->manager);
-        else
+        if (!a->is_new)
                 agent_fill(a);
+        else if (m->reload.step == RELOAD_AGENTS)
+                go_on(m);
+        else if (agent_start(a) < 0) /* it was there when the workers began to be started */
+                reload_on_lost(m);
 }
 
 /* It may be gone afterwards. @is_before: of a process that is to be replaced by another one. */
@@ -353,35 +361,47 @@ int agents_load(Manager *m) {
  * Reload
  */
 
-/* One that is about to end is as good as gone, but in the way of the next process. */
-static bool is_there(const Agent *a) {
-        return a->is_wanted || (a->worker && !is_told_to_end(a));
+/* What a start would find to be wrong with words and environment is found here, also when the start comes
+ * after the commit only. Returns 0 or a negative errno, with the reason in m->failure. */
+static int check_incoming(Manager *m, const Agent *a) {
+        const CommandIdentity identity = { .app = m->app, .agent = a->name, .socket_names = "", .mark = "" };
+        _cleanup_(command_freep) Command *c = NULL;
+        _cleanup_free_ char *error = NULL;
+        int r;
+
+        r = command_new(a->incoming, &identity, &c, &error);
+        if (r == 0)
+                return 0;
+        snprintf(m->failure, sizeof(m->failure), "agent %s cannot be started: %s", a->name,
+                        r == COMMAND_INVALID && error ? error : strerror(ENOMEM));
+        return r < 0 ? r : -EINVAL;
 }
 
+/* What the committed generation does not want may still be there for workers before it. It is as good as a
+ * new one once it is ready. If it ends before, another one takes its place. */
 static int take_incoming(Manager *m, Config **config) {
         Agent *a = find_agent(m, (*config)->agent_name);
 
         if (!a)
                 a = agent_new(m, (*config)->agent_name);
-        if (!a)
+        if (!a) {
+                snprintf(m->failure, sizeof(m->failure), "out of memory");
                 return -ENOMEM;
+        }
         config_free(a->incoming);
         a->incoming = TAKE_PTR(*config);
-        if (is_there(a))
-                return 0;
-        a->is_new = true;
-        a->restart = (Restart){ .early_deaths = 0 };
-        config_free(a->config);
-        a->config = TAKE_PTR(a->incoming);
-        return 0;
+        a->incoming->app = m->next_config;
+        a->is_new = !a->is_wanted;
+        return check_incoming(m, a);
 }
 
 int agents_prepare(Manager *m) {
-        for (size_t i = 0; i < m->next_config->n_agents; i++)
-                if (take_incoming(m, m->next_config->agents + i) < 0) {
-                        snprintf(m->failure, sizeof(m->failure), "out of memory");
-                        return -ENOMEM;
-                }
+        for (size_t i = 0; i < m->next_config->n_agents; i++) {
+                int r = take_incoming(m, m->next_config->agents + i);
+
+                if (r < 0)
+                        return r;
+        }
         return start_next(m);
 }
 
@@ -403,18 +423,21 @@ void agents_commit(Manager *m) {
 }
 
 void agents_roll_back(Manager *m) {
-        list_foreach (node, &m->agents.items) {
+        list_foreach_safe (node, &m->agents.items) {
                 Agent *a = list_entry(node, Agent, node);
 
                 a->is_new = false;
                 a->incoming = config_free(a->incoming);
+                if (!a->is_wanted && !a->worker)
+                        agent_free(a);
         }
         agents_tidy(m);
 }
 
-static bool generation_before_lives(const Manager *m) {
+/* One before it, or one of a reload that failed: either finishes what it has. */
+static bool another_generation_lives(const Manager *m) {
         list_foreach (node, &m->workers)
-                if (list_entry(node, Worker, node)->generation < m->generation)
+                if (list_entry(node, Worker, node)->generation != m->generation)
                         return true;
         return false;
 }
@@ -438,7 +461,7 @@ static void agent_replace(Agent *a) {
 }
 
 void agents_tidy(Manager *m) {
-        if (m->state == MANAGER_STOPPING || generation_before_lives(m))
+        if (m->state == MANAGER_STOPPING || another_generation_lives(m))
                 return;
         list_foreach_safe (node, &m->agents.items) {
                 Agent *a = list_entry(node, Agent, node);
@@ -488,10 +511,10 @@ uint64_t agents_watchdog_usec(const Manager *m) {
         uint64_t usec = USEC_INFINITY;
 
         list_foreach (node, &m->agents.items) {
-                uint64_t its = list_entry(node, Agent, node)->config->workers_watchdog_usec;
+                const Config *c = list_entry(node, Agent, node)->config;
 
-                if (its > 0)
-                        usec = MIN(usec, its);
+                if (c && c->workers_watchdog_usec > 0)
+                        usec = MIN(usec, c->workers_watchdog_usec);
         }
         return usec;
 }

@@ -31,7 +31,7 @@ typedef struct Agent {
         List node; /* in the order of their start */
         Manager *manager;
         char name[AGENT_NAME_MAX + 1];
-        Config *config;   /* with which it was started, or will be */
+        Config *config;   /* with which it was started, or will be; NULL: it is new, and was not started yet */
         Config *next;     /* of the committed generation, when that is another one; NULL: it is not */
         Config *incoming; /* of the generation coming up, until that is committed or not; NULL: none */
         bool is_wanted;   /* by the committed generation */

@@ -30,7 +30,7 @@ uint64_t health_interval_usec(const Manager *m) {
         uint64_t interval = c->workers_max_memory_bytes > 0 ? INTERVAL_USEC : USEC_INFINITY;
 
         for (size_t i = 0; i < ELEMENTSOF(times); i++)
-                if (times[i] > 0)
+                if (times[i] > 0 && times[i] != USEC_INFINITY)
                         interval = MIN(interval, MIN(times[i] / 2, INTERVAL_USEC));
         return MAX(interval, INTERVAL_MIN_USEC);
 }
@@ -238,8 +238,9 @@ void health_look(Manager *m, bool late) {
                 return;
         list_foreach_safe (node, &m->workers)
                 look_at_worker(m, list_entry(node, Worker, node), now_usec, late);
-        for (unsigned i = 0; i < m->n_wanted && m->state != MANAGER_STOPPING; i++)
-                look_at_slot(m, m->slots[i], now_usec);
+        if (m->state != MANAGER_STARTING) /* else those that are empty wait for the agents */
+                for (unsigned i = 0; i < m->n_wanted && m->state != MANAGER_STOPPING; i++)
+                        look_at_slot(m, m->slots[i], now_usec);
         list_foreach_safe (node, &m->agents.workers)
                 look_at_agent(m, list_entry(node, Worker, node), now_usec, late);
         agents_look(m, now_usec);

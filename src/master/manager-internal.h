@@ -132,6 +132,9 @@ void manager_start_failed(Manager *m);
 /* Lets the workers finish, and ends. */
 void manager_stop(Manager *m);
 
+/* The time between two looks may be another one from now on. */
+void manager_fit_tick(Manager *m);
+
 /* The committed configuration is another one: what depends on it follows. */
 void manager_config_changed(Manager *m);
 

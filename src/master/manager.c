@@ -63,7 +63,10 @@ static int tick_set(Manager *m) {
                 return 0;
         if (m->tick_usec == USEC_INFINITY)
                 return sd_event_source_set_enabled(m->tick, SD_EVENT_OFF);
-        r = sd_event_source_set_time_relative(m->tick, m->tick_usec);
+        /* Else it could be late by more than the time between two, of which health_look() is told. */
+        r = sd_event_source_set_time_accuracy(m->tick, clock_accuracy_usec(m->tick_usec));
+        if (r >= 0)
+                r = sd_event_source_set_time_relative(m->tick, m->tick_usec);
         return r < 0 ? r : sd_event_source_set_enabled(m->tick, SD_EVENT_ONESHOT);
 }
 
@@ -108,13 +111,19 @@ static void manager_apply_balance(Manager *m) {
                         m->config->workers_proxy_protocol);
 }
 
+void manager_fit_tick(Manager *m) {
+        int r;
+
+        m->tick_usec = tick_interval_usec(m);
+        r = tick_set(m);
+        if (r < 0)
+                log_error_errno(r, "Failed to set the timer of the watchdog: %m");
+}
+
 void manager_config_changed(Manager *m) {
         warn_of_idle_exit(m);
         manager_apply_balance(m);
-        m->tick_usec = tick_interval_usec(m);
-        int r = tick_set(m);
-        if (r < 0)
-                log_error_errno(r, "Failed to set the timer of the watchdog: %m");
+        manager_fit_tick(m);
 }
 
 static int manager_add_tick(Manager *m) {

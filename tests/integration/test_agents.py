@@ -17,6 +17,7 @@ from lifecycle import elapse, gate, wait_said
 PROGRAM = pathlib.Path(__file__).parent / "programs/agent.py"
 REDIS = shutil.which("redis-server")
 QUICK = 'soak = "1ms"; start_timeout = "1min";'
+SLOW = 'start_grace = "1min";'  # it is not ready only because time has passed
 
 
 @pytest.fixture
@@ -39,7 +40,8 @@ class Companions:
         return command(PROGRAM, self.log, name, *words)
 
     def agent(self, name, *words, settings=""):
-        return f'{{ name = "{name}"; command = {self.command(name, *words)}; {settings} }}'
+        grace = "" if "start_grace" in settings else SLOW
+        return f'{{ name = "{name}"; command = {self.command(name, *words)}; {grace} {settings} }}'
 
     def app(self, *words, environment=""):
         """Workers that are such programs, too."""
@@ -66,6 +68,11 @@ def those(folder):
 
 def agents(*items, settings="", workers=2, also=""):
     return f'workers: {{ count = {workers}; {QUICK} {settings} }};\n{also}\nagents: ( {", ".join(items)} );\n'
+
+
+def beside_programs(*items, settings="", **more):
+    """With the workers of Companions.app()."""
+    return agents(*items, settings=f"{SLOW} {settings}", **more)
 
 
 def stands_at(m, path):
@@ -109,7 +116,7 @@ def well(n=2, generation=1):
 def test_before_and_after(start, those, tmp_path):
     """One after the other, each when the one before is ready; then the workers. At the end it is the other way round."""
     one, two, last1, last2 = (gate(tmp_path, name) for name in ("one", "two", "last1", "last2"))
-    m = start(agents(those.agent("a", "ready", f"gate={one}"), those.agent("b", "ready", f"gate={two}")),
+    m = start(beside_programs(those.agent("a", "ready", f"gate={one}"), those.agent("b", "ready", f"gate={two}")),
               app=those.app("ready", f"last={tmp_path}/last%{{worker}}"))
     with stands_at(m, one):
         m.wait_status("Starting: 0/2 workers ready, 0/2 agents")
@@ -141,6 +148,17 @@ def test_ready_without_a_word(ready, those):
     assert "a ready" not in those.events()
 
 
+def test_no_worker_before_it_is_ready(start, those, tmp_path):
+    """However long that takes: what is looked at all the while is not that workers are missing."""
+    one = gate(tmp_path)
+    m = start(beside_programs(those.agent("a", "ready", f"gate={one}"), settings='watchdog = "100ms";'), app=those.app("ready"))
+    with stands_at(m, one):
+        elapse(m, 0.5)
+        assert those.events() == ["a start"]
+    m.wait_ready()
+    assert those.events()[:2] == ["a start", "a ready"]
+
+
 def failed(m):
     assert m.wait_exit() == 1
     assert m.children() == []
@@ -149,7 +167,7 @@ def failed(m):
 
 def test_not_ready_in_time(start, those):
     """With wait_ready nothing but READY=1 counts, and a start that takes too long fails, with the reason."""
-    m = start(agents(those.agent("a", settings='wait_ready = true; start_grace = "1ms"; start_timeout = "300ms";')),
+    m = start(beside_programs(those.agent("a", settings='wait_ready = true; start_grace = "1ms"; start_timeout = "300ms";')),
               app=those.app("ready"))
     assert failed(m) == "Failed to start: agent a was killed: not ready within 300ms"
     assert 'The app "web" cannot start: agent a was killed: not ready within 300ms' in m.stderr()
@@ -159,7 +177,7 @@ def test_not_ready_in_time(start, those):
 def test_failed_start(start, those, tmp_path):
     """One that ends fails the start; those before it are told to end, and no worker has been started."""
     (tmp_path / "broken").touch()
-    m = start(agents(those.agent("a", "ready"), those.agent("b", f"fails={tmp_path / 'broken'}"), those.agent("c", "ready")),
+    m = start(beside_programs(those.agent("a", "ready"), those.agent("b", f"fails={tmp_path / 'broken'}"), those.agent("c", "ready")),
               app=those.app("ready"))
     assert failed(m) == "Failed to start: agent b exited with status 3"
     assert those.events() == ["a start", "a ready", "b start", "a end", "a ended"]
@@ -179,7 +197,7 @@ def test_cannot_be_executed(start, words, why):
 def test_start_fails_in_a_worker(start, those, tmp_path):
     """Whatever fails the start ends the agents too, after the workers."""
     (tmp_path / "broken").touch()
-    m = start(agents(those.agent("a", "ready"), workers=1), app=those.app(f"fails={tmp_path / 'broken'}"))
+    m = start(beside_programs(those.agent("a", "ready"), workers=1), app=those.app(f"fails={tmp_path / 'broken'}"))
     assert failed(m) == "Failed to start: worker 1 exited with status 3"
     assert those.events() == ["a start", "a ready", "worker start", "a end", "a ended"]
 
@@ -187,7 +205,7 @@ def test_start_fails_in_a_worker(start, those, tmp_path):
 def test_dies_before_the_workers_are_ready(start, those, tmp_path):
     """A start in which an agent dies is none, though it had been ready."""
     one = gate(tmp_path)
-    m = start(agents(those.agent("a", "ready"), workers=1), app=those.app("ready", f"gate={one}"))
+    m = start(beside_programs(those.agent("a", "ready"), workers=1), app=those.app("ready", f"gate={one}"))
     with stands_at(m, one):
         os.kill(those.pids("a")[0], signal.SIGKILL)
         assert failed(m) == "Failed to start: agent a was killed by signal 9, SIGKILL"
@@ -195,7 +213,7 @@ def test_dies_before_the_workers_are_ready(start, those, tmp_path):
 
 def test_stopped_while_it_starts(start, those, tmp_path):
     one = gate(tmp_path)
-    m = start(agents(those.agent("a", "ready"), those.agent("b", "ready", f"gate={one}")), app=those.app("ready"))
+    m = start(beside_programs(those.agent("a", "ready"), those.agent("b", "ready", f"gate={one}")), app=those.app("ready"))
     with stands_at(m, one):
         m.kill()
         assert m.wait_exit() == 0
@@ -241,7 +259,7 @@ def test_idle_exit(start, those):
 
 def test_environment(ready, those):
     """What an agent knows: the app's variables and its own, who it is, and nothing of sockets."""
-    m = ready(agents(those.agent("a", "ready", settings='environment = { OWN = "%{app}"; BOTH = "agent"; HERE = "%{env:HERE}"; };')),
+    m = ready(beside_programs(those.agent("a", "ready", settings='environment = { OWN = "%{app}"; BOTH = "agent"; HERE = "%{env:HERE}"; };')),
               app=those.app("ready", environment='COMMON = "1"; BOTH = "app"; NUMBER = "%{worker}"; FD = "%{fd:http}";'),
               environment={"HERE": "/here"})
     environment = Process(those.pids("a")[0]).environment()
@@ -263,7 +281,7 @@ def test_environment(ready, those):
 
 def test_restart(ready, those, tmp_path):
     """One that dies is started again, and no worker notices; systemd is told what is missing, and that it is back."""
-    m = ready(agents(those.agent("a", "ready"), those.agent("b", "ready")), app=those.app("ready"))
+    m = ready(beside_programs(those.agent("a", "ready"), those.agent("b", "ready")), app=those.app("ready"))
     workers = {w.pid for w in workers_of(m)}
     for n in 1, 2:
         os.kill(those.pids("a")[-1], signal.SIGKILL)
@@ -277,7 +295,7 @@ def test_restart(ready, those, tmp_path):
 def test_failing(ready, those, tmp_path):
     """One that keeps dying is tried with pauses, and said to be failing; what mends it is found by the next attempt."""
     broken = tmp_path / "broken"
-    m = ready(agents(those.agent("a", "ready", f"fails={broken}"),
+    m = ready(beside_programs(those.agent("a", "ready", f"fails={broken}"),
                      also='restart: { limit = 3; window = "1min"; backoff_min = "10ms"; backoff_max = "50ms"; };'),
               app=those.app("ready"))
     broken.touch()
@@ -304,12 +322,28 @@ def test_what_it_leaves_behind(ready, those):
     child.wait_end()
 
 
-def test_watchdog(ready, those):
+def test_watchdog(ready, those, tmp_path):
     """One that has said WATCHDOG=1 has to go on."""
-    m = ready(agents(those.agent("a", "ready", "watchdog", settings='watchdog = "200ms";')))
+    one = gate(tmp_path)
+    m = ready(agents(those.agent("a", "ready", f"watchdog={one}", settings='watchdog = "200ms";')))
+    with stands_at(m, one):
+        pass
     those.wait(m, "a start", 2)
     assert f"Agent a (pid {those.pids('a')[0]}) did not react for 200ms, ending it." in m.stderr()
     assert "was killed: it did not react for 200ms" in m.stderr()
+
+
+def test_watchdog_of_a_changed_one(start, those, tmp_path):
+    """It is looked at as often as it wants to be, though nobody was before."""
+    never, one = 'watchdog = "0";', gate(tmp_path)
+    m = start(beside_programs(those.agent("a", "ready", settings=never), settings=never), app=those.app("ready"), notify=False)
+    those.wait(m, "worker ready", 2)
+    m.write_config(beside_programs(those.agent("a", "ready", f"watchdog={one}", settings='watchdog = "200ms";'), settings=never), app=those.app("ready"))
+    m.kill(signal.SIGHUP)
+    with stands_at(m, one):
+        pass
+    those.wait(m, "a start", 3)
+    assert f"Agent a (pid {those.pids('a')[1]}) did not react for 200ms, ending it." in m.stderr()
 
 
 def test_says_that_it_hangs(ready, those, tmp_path):
@@ -332,7 +366,7 @@ def test_shell(ready, those):
 def test_speaks_to_workers(ready, those, tmp_path):
     """What it broadcasts on its channel every worker gets, and no other agent."""
     one = gate(tmp_path)
-    m = ready(agents(those.agent("a", "ready", f"says={one}"), those.agent("b", "ready", "hears")), app=those.app("ready", "hears"))
+    m = ready(beside_programs(those.agent("a", "ready", f"says={one}"), those.agent("b", "ready", "hears")), app=those.app("ready", "hears"))
     with stands_at(m, one):
         pass
     m.wait_until(lambda: those.lines().count('worker hears "hello"') == 2, "the message, at both workers")
@@ -346,8 +380,8 @@ def test_speaks_to_workers(ready, those, tmp_path):
 
 def test_unchanged_stays(ready, those):
     """With the same configuration it is the same process, whatever else is new."""
-    m = ready(agents(those.agent("a", "ready")), app=those.app("ready"))
-    m.write_config(agents(those.agent("a", "ready"), workers=3), app=those.app("ready", environment="NEW = 1;"))
+    m = ready(beside_programs(those.agent("a", "ready")), app=those.app("ready"))
+    m.write_config(beside_programs(those.agent("a", "ready"), workers=3), app=those.app("ready", environment="NEW = 1;"))
     reload(m)
     reloaded(m, 3)
     assert those.events().count("a start") == 1
@@ -357,7 +391,7 @@ def test_unchanged_stays(ready, those):
 def test_new_one_comes_first(ready, those, tmp_path):
     """No worker of the new generation before it is ready."""
     one = gate(tmp_path)
-    m = ready(agents(), app=those.app("ready"))
+    m = ready(beside_programs(), app=those.app("ready"))
     m.write_config(agents(those.agent("a", "ready"), those.agent("b", "ready", f"gate={one}")))
     reload(m)
     with stands_at(m, one):
@@ -369,7 +403,7 @@ def test_new_one_comes_first(ready, those, tmp_path):
 def test_new_one_fails(ready, those, tmp_path):
     """Then nothing is new: the workers and agents that were there go on, and what was started for the reload is ended."""
     (tmp_path / "broken").touch()
-    m = ready(agents(those.agent("a", "ready")), app=those.app("ready"))
+    m = ready(beside_programs(those.agent("a", "ready")), app=those.app("ready"))
     before = {w.pid for w in m.worker_processes()}
     m.write_config(agents(those.agent("b", "ready"), those.agent("c", f"fails={tmp_path / 'broken'}")))
     reload(m)
@@ -390,18 +424,33 @@ def test_new_one_fails(ready, those, tmp_path):
 def test_reload_fails_in_a_worker(ready, those, tmp_path):
     """A new agent goes with the generation that it came for."""
     (tmp_path / "broken").touch()
-    m = ready(agents(), app=those.app("ready"))
-    m.write_config(agents(those.agent("a", "ready")), app=those.app(f"fails={tmp_path / 'broken'}"))
+    m = ready(beside_programs(), app=those.app("ready"))
+    m.write_config(beside_programs(those.agent("a", "ready")), app=those.app(f"fails={tmp_path / 'broken'}"))
     reload(m)
     reloaded(m, generation=1, also="; reload failed: worker 1 exited with status 3")
     those.wait(m, "a ended")
 
 
+def test_reload_fails_beside_one_that_serves(ready, those, tmp_path):
+    """A worker of it that was ready finishes what it has, and may need the agent for that."""
+    last = gate(tmp_path)
+    (tmp_path / "broken2").touch()
+    m = ready(beside_programs(), app=those.app("ready"))
+    m.write_config(beside_programs(those.agent("a", "ready")), app=those.app("ready", f"last={last}", f"fails={tmp_path}/broken%{{worker}}"))
+    reload(m)
+    reloaded(m, generation=1, also="; reload failed: worker 2 exited with status 3")
+    with stands_at(m, last):
+        elapse(m, 0.2)
+        assert "a end" not in those.events()
+    those.wait(m, "a ended")
+    assert those.events().index("worker ended") < those.events().index("a end")
+
+
 def test_new_one_dies_in_the_trial(ready, those, tmp_path):
     """As long as the generation is not committed, its agents are on trial, too."""
     one = gate(tmp_path)
-    m = ready(agents(), app=those.app("ready"))
-    m.write_config(agents(those.agent("a", "ready")), app=those.app("ready", f"gate={one}"))
+    m = ready(beside_programs(), app=those.app("ready"))
+    m.write_config(beside_programs(those.agent("a", "ready")), app=those.app("ready", f"gate={one}"))
     reload(m)
     with stands_at(m, one):
         os.kill(those.pids("a")[0], signal.SIGKILL)
@@ -412,8 +461,8 @@ def test_new_one_dies_in_the_trial(ready, those, tmp_path):
 def test_removed_one_waits_for_the_old_workers(ready, those, tmp_path):
     """Who finishes requests may need it; then it goes."""
     last = gate(tmp_path)
-    m = ready(agents(those.agent("a", "ready"), workers=1), app=those.app("ready", f"last={last}"))
-    m.write_config(agents(workers=1), app=those.app("ready"))
+    m = ready(beside_programs(those.agent("a", "ready"), workers=1), app=those.app("ready", f"last={last}"))
+    m.write_config(beside_programs(workers=1), app=those.app("ready"))
     reload(m)
     m.wait_message("READY=1")
     with stands_at(m, last):
@@ -427,8 +476,8 @@ def test_removed_one_waits_for_the_old_workers(ready, those, tmp_path):
 def test_wanted_again_in_time(ready, those, tmp_path):
     """One that still waits for its end is not touched when the next reload wants it."""
     last = gate(tmp_path)
-    m = ready(agents(those.agent("a", "ready"), workers=1), app=those.app("ready", f"last={last}"))
-    m.write_config(agents(workers=1), app=those.app("ready"))
+    m = ready(beside_programs(those.agent("a", "ready"), workers=1), app=those.app("ready", f"last={last}"))
+    m.write_config(beside_programs(workers=1), app=those.app("ready"))
     reload(m)
     m.wait_message("READY=1")
     m.write_config(agents(those.agent("a", "ready"), workers=1))
@@ -443,11 +492,11 @@ def test_wanted_again_in_time(ready, those, tmp_path):
 def test_wanted_again_while_the_old_workers_go(ready, those, tmp_path):
     """Nor is it in the middle of that reload, whose commit may want it or not."""
     last, one = gate(tmp_path, "last"), gate(tmp_path, "one")
-    m = ready(agents(those.agent("a", "ready"), workers=1), app=those.app("ready", f"last={last}"))
-    m.write_config(agents(workers=1), app=those.app("ready"))
+    m = ready(beside_programs(those.agent("a", "ready"), workers=1), app=those.app("ready", f"last={last}"))
+    m.write_config(beside_programs(workers=1), app=those.app("ready"))
     reload(m)
     reloaded(m, 1)
-    m.write_config(agents(those.agent("a", "ready"), workers=1), app=those.app("ready", f"gate={one}"))
+    m.write_config(beside_programs(those.agent("a", "ready"), workers=1), app=those.app("ready", f"gate={one}"))
     reload(m)
     with stands_at(m, one):
         with stands_at(m, last):
@@ -458,10 +507,51 @@ def test_wanted_again_while_the_old_workers_go(ready, those, tmp_path):
     assert [e for e in those.events() if e.startswith("a ")] == ["a start", "a ready"]
 
 
+def test_wanted_again_and_killed(ready, those, tmp_path):
+    """It has a successor at once, and the generation that wants it has one."""
+    last, one = gate(tmp_path, "last"), gate(tmp_path, "one")
+    m = ready(beside_programs(those.agent("a", "ready"), workers=1), app=those.app("ready", f"last={last}"))
+    m.write_config(beside_programs(workers=1), app=those.app("ready"))
+    reload(m)
+    reloaded(m, 1)
+    m.write_config(beside_programs(those.agent("a", "ready", "new"), workers=1), app=those.app("ready", f"gate={one}"))
+    reload(m)
+    with stands_at(m, one):
+        os.kill(those.pids("a")[0], signal.SIGKILL)
+        those.wait(m, "a ready", 2)
+    reloaded(m, 1, 3)
+    with stands_at(m, last):
+        pass
+    wait_said(m, "exited with status 0.")
+    elapse(m, 0.2)
+    assert [e for e in those.events() if e.startswith("a ")] == ["a start", "a ready"] * 2
+    assert pathlib.Path(f"/proc/{those.pids('a')[1]}/cmdline").read_bytes().endswith(b"new\0")
+
+
+def test_wanted_again_and_killed_before_the_workers(ready, those, tmp_path):
+    """Then they wait for its successor."""
+    last, one = gate(tmp_path, "last"), gate(tmp_path, "one")
+    m = ready(beside_programs(those.agent("a", "ready"), workers=1), app=those.app("ready", f"last={last}"))
+    m.write_config(beside_programs(workers=1), app=those.app("ready"))
+    reload(m)
+    reloaded(m, 1)
+    m.write_config(beside_programs(those.agent("a", "ready"), those.agent("b", "ready", f"gate={one}"), workers=1), app=those.app("ready"))
+    n = len(those.events())
+    reload(m)
+    with stands_at(m, one):
+        os.kill(those.pids("a")[0], signal.SIGKILL)
+        those.wait(m, "a ready", 2)
+    reloaded(m, 1, 3)
+    events = those.events()[n:]
+    assert events.index("b start") < events.index("a ready") < events.index("worker start")
+    with stands_at(m, last):
+        pass
+
+
 def test_wanted_again_too_late(ready, those, tmp_path):
     """One that has been told to end is in the way of the next: that is started when the place is free."""
     last = gate(tmp_path)
-    m = ready(agents(those.agent("a", "ready", f"last={last}")), app=those.app("ready"))
+    m = ready(beside_programs(those.agent("a", "ready", f"last={last}")), app=those.app("ready"))
     m.write_config(agents())
     reload(m)
     m.wait_message("READY=1")
@@ -479,8 +569,8 @@ def test_wanted_again_too_late(ready, those, tmp_path):
 def test_changed_one_is_replaced(ready, those, tmp_path):
     """When the workers of before have gone, the old process ends, and only then the new one begins."""
     last = gate(tmp_path)
-    m = ready(agents(those.agent("a", "ready"), workers=1), app=those.app("ready", f"last={last}"))
-    m.write_config(agents(those.agent("a", "ready", "new"), workers=1), app=those.app("ready"))
+    m = ready(beside_programs(those.agent("a", "ready"), workers=1), app=those.app("ready", f"last={last}"))
+    m.write_config(beside_programs(those.agent("a", "ready", "new"), workers=1), app=those.app("ready"))
     reload(m)
     m.wait_message("READY=1")
     with stands_at(m, last):
@@ -498,7 +588,7 @@ def test_changed_one_does_not_start(ready, those, tmp_path):
     """That is found out after the commit: the workers go on, and it is said and tried again."""
     broken = tmp_path / "broken"
     broken.touch()
-    m = ready(agents(those.agent("a", "ready")), app=those.app("ready"))
+    m = ready(beside_programs(those.agent("a", "ready")), app=those.app("ready"))
     m.write_config(agents(those.agent("a", "ready", f"fails={broken}"), also='restart: { backoff_min = "50ms"; backoff_max = "50ms"; };'))
     reload(m)
     m.wait_message("READY=1")
@@ -507,11 +597,22 @@ def test_changed_one_does_not_start(ready, those, tmp_path):
     m.wait_status(well(2, 2))
 
 
+def test_changed_one_cannot_be_started(ready, those):
+    """That there is no such variable is known before the commit, which then does not come."""
+    m = ready(beside_programs(those.agent("a", "ready")), app=those.app("ready"))
+    m.write_config(agents(those.agent("a", "ready", "%{env:NOT_THERE}")))
+    line = next(i for i, text in enumerate(m.config_file.read_text().splitlines(), 1) if "NOT_THERE" in text)
+    reload(m)
+    why = f'{m.config_file}:{line}: agents.command: found "%{{env:NOT_THERE}}", expected the name of a variable of musterd\'s own environment'
+    reloaded(m, generation=1, also=f"; reload failed: agent a cannot be started: {why}")
+    assert those.events().count("a start") == 1 and "a end" not in those.events()
+
+
 def test_killed_before_it_is_replaced(ready, those, tmp_path):
     """One that dies by itself meanwhile comes back as it is configured now."""
     last = gate(tmp_path)
-    m = ready(agents(those.agent("a", "ready"), workers=1), app=those.app("ready", f"last={last}"))
-    m.write_config(agents(those.agent("a", "ready", "new"), workers=1), app=those.app("ready"))
+    m = ready(beside_programs(those.agent("a", "ready"), workers=1), app=those.app("ready", f"last={last}"))
+    m.write_config(beside_programs(those.agent("a", "ready", "new"), workers=1), app=those.app("ready"))
     reload(m)
     m.wait_message("READY=1")
     with stands_at(m, last):

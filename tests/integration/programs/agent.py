@@ -5,7 +5,7 @@
 ready         says READY=1, an agent STATUS=fine as well
 gate=FIFO     before that it waits until somebody has opened the FIFO for writing and closed it
 fails=FILE    exits with status 3 at the start, if there is such a file
-watchdog      says WATCHDOG=1, once
+watchdog=FIFO says WATCHDOG=1, once, when it has waited as at the gate
 hangs=FIFO    says WATCHDOG=trigger when it has waited as at the gate
 says=FIFO     broadcasts "hello" on its channel when it has waited as at the gate
 hears         writes down what comes there
@@ -74,7 +74,9 @@ if "gate" in words and not wait(words["gate"]):
     end(os.read(woken, 1)[0])
 if "ready" in words:
     write("ready")
-    notify("READY=1" + ("\nSTATUS=fine" if "MUSTER_AGENT" in os.environ else "") + ("\nWATCHDOG=1" if "watchdog" in words else ""))
+    notify("READY=1" + ("\nSTATUS=fine" if "MUSTER_AGENT" in os.environ else ""))
+if "watchdog" in words and wait(words["watchdog"]):
+    notify("WATCHDOG=1")
 if "hangs" in words and wait(words["hangs"]):
     notify("WATCHDOG=trigger")
 if "says" in words and wait(words["says"]):
