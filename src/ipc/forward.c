@@ -68,9 +68,9 @@ size_t forward_write_head(ForwardAct act, unsigned slot, char buf[static FORWARD
         return (size_t) n;
 }
 
-bool forward_account_add(ForwardAccount *a, uint64_t now_usec, uint64_t bytes, uint64_t max) {
+uint64_t forward_account_add(ForwardAccount *a, uint64_t now_usec, uint64_t bytes, uint64_t max) {
         if (now_usec - a->since_usec >= FORWARD_INTERVAL_USEC)
                 *a = (ForwardAccount){ .since_usec = now_usec };
         a->bytes += bytes;
-        return a->bytes > max;
+        return a->bytes > max ? a->since_usec + FORWARD_INTERVAL_USEC - now_usec : 0;
 }

@@ -48,7 +48,7 @@ size_t forward_write_head(ForwardAct act, unsigned slot, char buf[static FORWARD
  * ours, in whatever spelling. @json is one JSON value. */
 bool forward_is_for_application(const char *json, size_t n);
 
-/* How much one may say in a second is an account. True: it is overdrawn. */
+/* How much may be said in a second is an account. */
 #define FORWARD_INTERVAL_USEC UINT64_C(1000000)
 
 typedef struct ForwardAccount {
@@ -56,4 +56,5 @@ typedef struct ForwardAccount {
         uint64_t bytes;
 } ForwardAccount;
 
-bool forward_account_add(ForwardAccount *a, uint64_t now_usec, uint64_t bytes, uint64_t max);
+/* Returns 0, or when it is overdrawn how long to wait until it is empty again. */
+uint64_t forward_account_add(ForwardAccount *a, uint64_t now_usec, uint64_t bytes, uint64_t max);

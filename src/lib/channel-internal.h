@@ -74,6 +74,7 @@ struct muster_channel {
         muster_channel_handlers handlers;
         void *userdata;
         bool has_handlers;
+        bool is_paused;
         bool peer_exited;
         void (*on_ended)(void *owner); /* for the child that it belongs to */
         void *owner;

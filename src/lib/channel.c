@@ -149,7 +149,7 @@ static int on_pending(sd_event_source *source, void *userdata) {
 static uint32_t wanted_events(const muster_channel *c) {
         uint32_t events = 0;
 
-        if ((c->has_handlers && c->state == CHANNEL_OPEN) || c->state == CHANNEL_ENDING)
+        if ((c->has_handlers && c->state == CHANNEL_OPEN && !c->is_paused) || c->state == CHANNEL_ENDING)
                 events |= EPOLLIN;
         if (!list_empty(&c->waiting) && c->retry_usec == 0) {
                 const Outgoing *first = list_entry(c->waiting.next, Outgoing, node);
@@ -342,6 +342,24 @@ _public_ int muster_channel_disconnect(muster_channel *channel) {
         channel->state = CHANNEL_ENDING;
         channel_update(channel);
         return 0;
+}
+
+static int set_paused(muster_channel *channel, bool paused) {
+        muster_assert_return(channel, -EINVAL);
+
+        if (channel->state == CHANNEL_ENDED)
+                return -EPIPE;
+        channel->is_paused = paused;
+        channel_update(channel);
+        return 0;
+}
+
+_public_ int muster_channel_pause(muster_channel *channel) {
+        return set_paused(channel, true);
+}
+
+_public_ int muster_channel_resume(muster_channel *channel) {
+        return set_paused(channel, false);
 }
 
 _public_ int muster_channel_is_connected(const muster_channel *channel) {

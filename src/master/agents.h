@@ -31,8 +31,8 @@ typedef struct Agent {
         List node; /* in the order of their start */
         Manager *manager;
         char name[AGENT_NAME_MAX + 1];
-        Config *config;   /* with which it was started, or will be; NULL: it is new, and was not started yet */
-        Config *next;     /* of the committed generation, when that is another one; NULL: it is not */
+        Config *config; /* with which it was started, or will be; NULL: it is new, and was not started yet */
+        Config *next;   /* of the committed generation, when that is another one; NULL: it is not */
         Config *incoming; /* of the generation coming up, until that is committed or not; NULL: none */
         bool is_wanted;   /* by the committed generation */
         bool is_new;      /* for the generation coming up, which waits for it */

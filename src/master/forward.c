@@ -6,17 +6,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "basic/clock.h"
 #include "basic/log.h"
 #include "master/worker-messages.h"
-
-/* What one worker may have copied for others, in any second: bytes, and what a message costs besides them.
- * What is more is not passed on. */
-#define COPIES_BYTES_MAX     (UINT64_C(64) * 1024 * 1024)
-#define COPIES_MESSAGE_BYTES 512
-
-/* What happens again and again is not told more often than that. */
-#define LOG_INTERVAL_USEC (10 * USEC_PER_SEC)
 
 static bool is_recipient(const Worker *w, const Recipients *r) {
         return w->state == WORKER_READY && w != r->except && (r->slot == 0 || w->slot == r->slot) &&
@@ -49,20 +40,11 @@ unsigned forward_deliver(const List *workers, const Recipients *recipients, cons
         return delivered;
 }
 
-static bool may_log(uint64_t *last_usec) {
-        uint64_t now_usec = clock_now_usec();
-
-        if (*last_usec > 0 && now_usec - *last_usec < LOG_INTERVAL_USEC)
-                return false;
-        *last_usec = now_usec;
-        return true;
-}
-
 static void refuse(Worker *from, const char *why) {
         char name[WORKER_STRING_MAX];
 
         from->n_refused++;
-        if (!may_log(&from->refused_logged_usec))
+        if (!worker_may_log(&from->refused_logged_usec))
                 return;
         log_event(LOG_WARNING,
                         (.worker = from->slot, .agent = worker_get_agent(from), .worker_pid = from->pid,
@@ -76,7 +58,7 @@ static void on_failure(Worker *to, int error, void *userdata) {
         if (error == -EPIPE)
                 return;
         to->n_lost++;
-        if (!may_log(&to->lost_logged_usec))
+        if (!worker_may_log(&to->lost_logged_usec))
                 return;
         log_event(LOG_WARNING, (.worker = to->slot, .worker_pid = to->pid, .generation = to->generation),
                         "Worker %u (pid %d) has not got a message of another worker: %s.", to->slot, to->pid,
@@ -95,11 +77,10 @@ void forward_from_worker(Worker *from, const Forward *f, const List *workers) {
                 return;
         }
         unsigned n = count(workers, &recipients);
-        if (n == 0 && f->act == FORWARD_SEND)
+        if (n == 0 && f->act == FORWARD_SEND) {
                 refuse(from, "the worker that it is for is not ready, or there is none of that number");
-        else if (forward_account_add(&from->copies, clock_now_usec(),
-                                 (uint64_t) n * (f->message.n + COPIES_MESSAGE_BYTES), COPIES_BYTES_MAX))
-                refuse(from, "it has sent others more than 64M in a second, counted for each of them");
-        else
-                (void) forward_deliver(workers, &recipients, f->message.p, f->message.n, on_failure, NULL);
+                return;
+        }
+        worker_charge(from, n, f->message.n);
+        (void) forward_deliver(workers, &recipients, f->message.p, f->message.n, on_failure, NULL);
 }

@@ -79,6 +79,7 @@ struct Manager {
 
         sd_event *event;
         sd_event_source *bell;
+        ForwardAccount said; /* by all workers and agents */
         sd_event_source *tick;
         uint64_t tick_usec;
         Idle idle;

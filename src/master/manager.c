@@ -650,6 +650,7 @@ static int manager_prepare(Manager *m) {
                 .listeners = &m->listeners,
                 .board = &m->board,
                 .inboxes = &m->inboxes,
+                .said = &m->said,
                 .handlers = {
                         .ready = on_worker_ready,
                         .waits = on_worker_waits,

@@ -17,9 +17,15 @@
 /* What one EXTEND_TIMEOUT_USEC= can ask for. */
 #define EXTENSION_MAX_USEC (3600 * USEC_PER_SEC)
 
-/* On the channel, in any second: bytes, and what a message costs besides them. */
-#define FLOOD_BYTES_MAX     (16 * 1024 * 1024)
-#define FLOOD_MESSAGE_BYTES 512
+/* What one worker, and all of them together, may say in a second: bytes, and what a message costs besides
+ * them, for each who gets it as for the master itself. What is more waits in the socket, and then the worker
+ * does: so the master always has time for everything else. */
+#define SAID_BYTES_MAX     (UINT64_C(64) * 1024 * 1024)
+#define ALL_SAID_BYTES_MAX (UINT64_C(128) * 1024 * 1024)
+#define MESSAGE_BYTES      512
+
+/* What happens again and again is not told more often than that. */
+#define LOG_INTERVAL_USEC (10 * USEC_PER_SEC)
 
 static void tell_ready(Worker *w) {
         if (w->state == WORKER_STARTING)
@@ -56,10 +62,51 @@ void worker_look_at_board(Worker *w) {
         worker_look_at_twin(w);
 }
 
-/* Nobody has so much to say to the master; a worker that floods it is not heard any more. */
-static bool is_flooding(Worker *w, size_t message_bytes) {
-        return forward_account_add(
-                        &w->flood, clock_now_usec(), message_bytes + FLOOD_MESSAGE_BYTES, FLOOD_BYTES_MAX);
+bool worker_may_log(uint64_t *last_usec) {
+        uint64_t now_usec = clock_now_usec();
+
+        if (*last_usec > 0 && now_usec - *last_usec < LOG_INTERVAL_USEC)
+                return false;
+        *last_usec = now_usec;
+        return true;
+}
+
+static int on_pause_over(sd_event_source *source, uint64_t usec, void *userdata) {
+        Worker *w = userdata;
+
+        w->pause = sd_event_source_disable_unref(w->pause);
+        (void) muster_channel_resume(muster_child_get_channel(w->child));
+        return 0;
+}
+
+static void log_paused(Worker *w, bool by_itself) {
+        char name[WORKER_STRING_MAX];
+
+        if (!worker_may_log(&w->paused_logged_usec))
+                return;
+        log_event(LOG_WARNING,
+                        (.worker = w->slot, .agent = worker_get_agent(w), .worker_pid = w->pid,
+                                        .generation = w->generation),
+                        "%s (pid %d) has to wait for the rest of a second: %s said more than %s in it, counted for each who gets it.",
+                        worker_to_subject(w, name), w->pid,
+                        by_itself ? "it has" : "the workers together have", by_itself ? "64M" : "128M");
+}
+
+static void pause_channel(Worker *w, uint64_t usec, bool by_itself) {
+        if (w->pause || sd_event_add_time_relative(w->environment->event, &w->pause, CLOCK_MONOTONIC, usec,
+                                        clock_accuracy_usec(usec), on_pause_over, w) < 0)
+                return;
+        (void) muster_channel_pause(muster_child_get_channel(w->child));
+        log_paused(w, by_itself);
+}
+
+void worker_charge(Worker *w, uint64_t n, uint64_t bytes) {
+        uint64_t now_usec = clock_now_usec(), cost = n * (bytes + MESSAGE_BYTES);
+        uint64_t own_usec = forward_account_add(&w->said, now_usec, cost, SAID_BYTES_MAX);
+        uint64_t all_usec = forward_account_add(w->environment->said, now_usec, cost, ALL_SAID_BYTES_MAX);
+
+        if (own_usec > 0 || all_usec > 0)
+                pause_channel(w, MAX(own_usec, all_usec), own_usec > 0);
 }
 
 static void log_closed(const Worker *w, const char *why) {
@@ -163,10 +210,7 @@ static void on_message(muster_channel *channel, muster_message *message, void *u
         size_t n;
 
         const char *json = muster_message_get_json(message, &n);
-        if (is_flooding(w, n)) {
-                refuse_channel(w, channel, "found more than 16M in a second");
-                return;
-        }
+        worker_charge(w, 1, n);
         if (w->cluster && receive_for_cluster(w, channel, json, n))
                 return;
         if (forward_parse(json, n, &forward))

@@ -28,5 +28,13 @@ int worker_send(Worker *w, const char *json, size_t n);
 /* The same of what others say: -ENOBUFS comes earlier. */
 int worker_send_application(Worker *w, const char *json, size_t n);
 
+/* It has said something of @bytes, or that is copied for others: @n times. When that is too much in a second
+ * its channel is not read for the rest of it. */
+void worker_charge(Worker *w, uint64_t n, uint64_t bytes);
+
+/* Whether it is time to tell again of what happens again and again, the last time at *@last_usec (0: never).
+ */
+bool worker_may_log(uint64_t *last_usec);
+
 /* Listens to a worker that is on a loop, or will be. Returns 0 or a negative errno. */
 int worker_messages_attach(Worker *w);

@@ -68,6 +68,7 @@ Worker *worker_free(Worker *w) {
                 return NULL;
         list_remove(&w->node);
         sd_event_source_disable_unref(w->deadline);
+        sd_event_source_disable_unref(w->pause);
         cluster_worker_free(w->cluster);
         muster_child_unref(w->child);
         safe_close(w->error_fd);

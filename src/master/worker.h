@@ -114,6 +114,7 @@ typedef struct WorkerEnvironment {
         Cluster *cluster;
         NotifyDirectory *notify; /* NULL: workers have no NOTIFY_SOCKET */
         Cgroups *cgroups;        /* NULL: and no control groups of their own */
+        ForwardAccount *said;    /* by all of them, as a worker's own */
         bool born_in_cgroup;     /* else they are moved there when they are ready, as no client waits then */
         WorkerHandlers handlers;
         void *userdata;
@@ -143,11 +144,11 @@ struct Worker {
         bool reloading;                   /* as it says itself: RELOADING=1 (sd_notify(3)) */
         bool triggered;                   /* likewise WATCHDOG=trigger: that it hangs */
         int error;                        /* ERRNO=, likewise; 0: none */
-        ForwardAccount flood;             /* of what it says on its channel, in bytes */
-        ForwardAccount copies;            /* likewise of what that makes for others */
+        ForwardAccount said;              /* on its channel, and copied of that for others */
+        sd_event_source *pause;           /* its channel is not read until then; NULL: it is */
         uint64_t n_lost;    /* messages of others that it did not get, as it did not read in time */
         uint64_t n_refused; /* messages of its own for others that were not passed on */
-        uint64_t lost_logged_usec, refused_logged_usec; /* 0: never */
+        uint64_t lost_logged_usec, refused_logged_usec, paused_logged_usec; /* 0: never */
 
         int exit_code; /* CLD_… */
         int exit_status;

@@ -83,7 +83,6 @@ def assert_served(m, other):
 @pytest.mark.parametrize("deed, said", [
     ("/rubbish", "found something that is no JSON line"),
     ("/long", "found a message longer than 256K"),
-    ("/flood", "found more than 16M in a second"),
 ], ids=lambda v: v)
 def test_bad_channel(ready, apps, deed, said):
     """Its channel is closed, by which Node ends; it is replaced, and the log says what it did."""
@@ -94,6 +93,16 @@ def test_bad_channel(ready, apps, deed, said):
         victim.wait_end()
         assert pid_of(m, "/pid") != victim.pid
     assert_served(m, other)
+
+
+def test_flood(ready, apps):
+    """One that says more than the master has time for has to wait, and serves."""
+    m = begin(ready, apps, "deeds.js", AT_ONCE)
+    victim, other = instances(m)[0], instances(m)[1]
+    with contextlib.closing(tell(m, victim.pid, "/flood")):
+        wait_said(m, f"(pid {victim.pid}) has to wait for the rest of a second: it has said more than 64M in it")
+        assert served_by(m, 2, lambda m: pid_of(m, "/pid")) == {victim.pid, other.pid}
+    assert "Closed the channel" not in m.stderr()
 
 
 def test_handles(ready, apps):

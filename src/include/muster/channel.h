@@ -172,6 +172,17 @@ int muster_channel_disconnect(muster_channel *channel);
  */
 int muster_channel_receive_pending(muster_channel *channel);
 
+/**
+ * Reads no more until muster_channel_resume(): what the peer says waits in the socket, and when that is full
+ * the peer waits in turn. What was read already is still handed out; the end of the stream is told after the
+ * channel was resumed. Sending goes on, and so does an end that was asked for. Node's readable.pause().
+ * Returns 0; -EPIPE: the channel has ended.
+ */
+int muster_channel_pause(muster_channel *channel);
+
+/** Reads again. Returns as muster_channel_pause(). */
+int muster_channel_resume(muster_channel *channel);
+
 /** 1 until the end of the channel was told or asked for, then 0. */
 int muster_channel_is_connected(const muster_channel *channel);
 

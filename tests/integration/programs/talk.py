@@ -26,6 +26,10 @@ def say(act, *rest):
         write(rest[0])
     elif act == "line":
         channel.sendall(rest[0].encode() + b"\n")
+    elif act == "storm":
+        many = (json.dumps(rest[0]).encode() + b"\n") * 1000
+        while True:
+            channel.sendall(many)
     elif act == "repeat":
         times, rest = rest[0], rest[1:]
         for _ in range(times):
@@ -38,7 +42,7 @@ for line in channel.makefile("rb"):
     ours = isinstance(message, dict) and message.get("cmd") == "MUSTER"
     if ours and message["act"] == "retire":
         break
-    if isinstance(message, list) and message and message[0] in ("broadcast", "send", "big", "raw", "line", "repeat"):
+    if isinstance(message, list) and message and message[0] in ("broadcast", "send", "big", "raw", "line", "repeat", "storm"):
         say(*message)
     elif not ours or message["act"] == "publish":
         os.write(heard, f"{slot} {pid} ".encode() + line)

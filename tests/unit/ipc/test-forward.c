@@ -145,11 +145,12 @@ static void test_depth(void **state) {
 static void test_account(void **state) {
         ForwardAccount a = { .bytes = 0 };
 
-        assert_false(forward_account_add(&a, 5000000, 600, 1000));
-        assert_false(forward_account_add(&a, 5000001, 400, 1000));
-        assert_true(forward_account_add(&a, 5999999, 1, 1000));
-        assert_false(forward_account_add(&a, 6000000, 1000, 1000));
-        assert_true(forward_account_add(&a, 6000000, 1, 1000));
+        assert_int_equal(forward_account_add(&a, 5000000, 600, 1000), 0);
+        assert_int_equal(forward_account_add(&a, 5000001, 400, 1000), 0);
+        assert_int_equal(forward_account_add(&a, 5999000, 1, 1000), 1000);
+        assert_int_equal(forward_account_add(&a, 5999999, 1, 1000), 1);
+        assert_int_equal(forward_account_add(&a, 6000000, 1000, 1000), 0);
+        assert_int_equal(forward_account_add(&a, 6000000, 1, 1000), 1000000);
 }
 
 int main(void) {

@@ -39,6 +39,33 @@ static void test_messages(void **state) {
         pair_done(&a, &b);
 }
 
+/* While it is paused nothing is heard, not the end either; what is sent goes out all the same. */
+static void test_pause(void **state) {
+        Ear e;
+        int raw = half_listening(&e, NULL);
+
+        assert_int_equal(muster_channel_pause(NULL), -EINVAL);
+        assert_int_equal(muster_channel_resume(NULL), -EINVAL);
+        assert_int_equal(CALL(muster_channel_pause(e.channel)), 0);
+        raw_text(raw, "[1]\n[2]\n");
+        run_what_is_due();
+        assert_int_equal(e.n_letters, 0);
+        assert_int_equal(ear_send(&e, "1", -1, NULL), 0);
+        raw_expect(raw, "1\n");
+
+        assert_int_equal(CALL(muster_channel_resume(e.channel)), 0);
+        run_until(e.n_letters == 2);
+        assert_int_equal(CALL(muster_channel_pause(e.channel)), 0);
+        close(raw);
+        run_what_is_due();
+        assert_int_equal(e.n_ended, 0);
+        assert_int_equal(CALL(muster_channel_resume(e.channel)), 0);
+        run_until(e.n_ended == 1);
+        assert_int_equal(muster_channel_pause(e.channel), -EPIPE);
+        assert_int_equal(muster_channel_resume(e.channel), -EPIPE);
+        ear_done(&e);
+}
+
 /* A text with a length needs no NUL, and nothing behind it is looked at. */
 static void test_send_full(void **state) {
         static const char text[] = { '[', '1', ']', '!' };
@@ -900,6 +927,7 @@ static void test_idle(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 channel_test(test_messages),
+                channel_test(test_pause),
                 channel_test(test_send_full),
                 channel_test(test_send_refused),
                 channel_test(test_order),
