@@ -152,14 +152,14 @@ uint32_t messages_events(void) {
         return master_link_events() | (list_empty(&mail.waiting) ? 0 : EPOLLOUT);
 }
 
-/* ENOENT: the loop has not begun yet, and will ask. */
+/* ENOENT: the loop has not begun yet, and will add the channel for what messages_events() says. */
 static void watch_room(void) {
         struct epoll_event ev = { .events = messages_events(), .data.u64 = event_data(EVENT_CHANNEL, 0) };
         bool wanted = !list_empty(&mail.waiting);
 
         if (wanted == mail.watches_room)
                 return;
-        if (epoll_ctl(mail.epoll_fd, EPOLL_CTL_MOD, mail.fd, &ev) >= 0)
+        if (epoll_ctl(mail.epoll_fd, EPOLL_CTL_MOD, mail.fd, &ev) >= 0 || errno == ENOENT)
                 mail.watches_room = wanted;
 }
 

@@ -391,6 +391,22 @@ def test_successor_of_who_waited_for_room(ready, folder, apps):
     assert client.request("/").body == b"ok\n"
 
 
+def test_begun_with_more_than_there_is_room_for(ready):
+    """A module that says so much before its worker listens to anything: when all is said, the worker sleeps."""
+    app = f'kind = "module"; module = "{MODULES}/talk.so"; environment = {{ FULL = "1"; }};'
+    m = ready('workers: { count = 1; watchdog = "1h"; twin = false; };', app=app, watchdog_usec=1_000_000)
+    worker = m.worker()
+
+    def sleeps():
+        before = worker.switches(), worker.cpu_seconds()
+        for _ in range(4):
+            m.wait_message("WATCHDOG=1")
+        return worker.switches() == before[0] and worker.cpu_seconds() - before[1] < 0.1
+
+    m.wait_until(sleeps, "sleep")
+    assert m.get().body == b"ok\n"
+
+
 class Heard:
     """What the processes of one worker have counted, of the module with TRAFFIC."""
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* Says to other workers what it is told to say, and writes down what it hears: see ../talk.py. With TRAFFIC
  * it talks all the time, in the store's way too, and checks what it hears: every message is whole, and later
- * than the last one of the same process. */
+ * than the last one of the same process. With FULL it begins with more to say than there is room for. */
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <muster/http.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -182,26 +183,43 @@ static int start_traffic(const char *folder) {
                         muster_http_event(), NULL, CLOCK_MONOTONIC, 1000, 100, on_timer, NULL);
 }
 
+/* Says more than there is room for. Returns why that was enough. */
+static int fill(void) {
+        int r;
+
+        do
+                r = say_big(100000);
+        while (r == 0);
+        return r;
+}
+
+/* The master, which is the parent where there is no twin, reads nothing meanwhile. */
+static int start_full(void) {
+        int r;
+
+        if (kill(getppid(), SIGSTOP) < 0)
+                return -errno;
+        r = fill();
+        (void) kill(getppid(), SIGCONT);
+        return r == -ENOBUFS ? 0 : -EIO;
+}
+
 static int start(void **ret_state) {
         const char *traffic = getenv("TRAFFIC");
 
         if (traffic)
                 return start_traffic(traffic);
+        if (getenv("FULL"))
+                return start_full();
         heard_fd = open(getenv("HEARD"), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
         muster_http_set_message_handler(on_message, NULL);
         state_bus_listen(on_publish);
         return heard_fd < 0 ? -errno : 0;
 }
 
-/* Says more than there is room for. */
-static void fill(void) {
-        while (say_big(100000) == 0)
-                ;
-}
-
 static void request(muster_http_request *r, void *state) {
         if (strcmp(muster_http_get_path(r), "/fill") == 0)
-                fill();
+                (void) fill();
         muster_http_respond_text(r, 200, "text/plain", "ok\n");
 }
 
