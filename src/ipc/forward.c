@@ -12,14 +12,21 @@
 /* Longer than any word that is looked for. */
 #define WORD_MAX 16
 
-/* A program's JSON is not always spelled as JSON.stringify() would, and Node reads all spellings. */
-bool forward_is_for_application(const char *json, size_t n) {
-        JsonMember cmd = { .name = "cmd", .any_spelling = true };
+static bool is_reserved(JsonSpan cmd) {
         char word[WORD_MAX];
 
+        (void) json_span_to_text(cmd, word, sizeof(word));
+        return strcmp(word, "MUSTER") == 0 || strncmp(word, "NODE_", strlen("NODE_")) == 0;
+}
+
+/* A program's JSON is not always spelled as JSON.stringify() would, and may have a name twice. Node reads
+ * all spellings, others only the plain one; one takes the first of several, another the last. So none of
+ * them may be reserved. */
+bool forward_is_for_application(const char *json, size_t n) {
+        JsonMember cmd = { .name = "cmd", .any_spelling = true, .accept = is_reserved };
+
         (void) json_scan(json, n, &cmd, 1); /* the caller has done so before */
-        (void) json_span_to_text(cmd.value, word, sizeof(word));
-        return strcmp(word, "MUSTER") != 0 && strncmp(word, "NODE_", strlen("NODE_")) != 0;
+        return !cmd.value.p;
 }
 
 static const char *check_data(const Forward *f) {

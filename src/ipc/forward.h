@@ -45,7 +45,7 @@ size_t forward_write_head(ForwardAct act, unsigned slot, char buf[static FORWARD
 #define FORWARD_VALUE_MAX (FORWARD_MESSAGE_MAX - 1024)
 
 /* Whether the application may say that: everything but what a worker would take for Node's own words or
- * ours, in whatever spelling. @json is one JSON value. */
+ * ours, in whatever spelling, and whichever it takes if there are several. @json is one JSON value. */
 bool forward_is_for_application(const char *json, size_t n);
 
 /* How much may be said in a second is an account. */

@@ -18,6 +18,7 @@ typedef struct Scanner {
         const char *end;
         size_t depth;
         size_t depth_max;
+        const char *value;                           /* of the member that is asked for and under way */
         uint64_t is_object[JSON_DEPTH_MAX / 64 + 1]; /* by level - 1 */
 } Scanner;
 
@@ -218,12 +219,17 @@ static bool scan_name(Scanner *s, JsonMember *members, size_t n_members, JsonMem
         return true;
 }
 
+static void note_member(JsonMember *m, JsonSpan value) {
+        if (!m->accept || m->accept(value))
+                m->value = value;
+}
+
 /* After a value: closes what ends here. Returns 1 when another element follows, 0 when the whole text is
  * done, negative when neither. */
 static int scan_after_value(Scanner *s, JsonMember **member) {
         for (;;) {
                 if (*member && s->depth == 1) {
-                        (*member)->value.n = (size_t) (s->p - (*member)->value.p);
+                        note_member(*member, (JsonSpan){ s->value, (size_t) (s->p - s->value) });
                         *member = NULL;
                 }
                 skip_space(s);
@@ -262,7 +268,7 @@ static int scan(const char *text, size_t n, size_t depth_max, JsonMember *member
                         return -EBADMSG;
                 if (found) {
                         member = found;
-                        member->value.p = s.p;
+                        s.value = s.p;
                 }
                 if (!scan_value(&s))
                         return -EBADMSG;

@@ -24,6 +24,7 @@ typedef struct JsonMember {
         JsonSpan value;    /* out: the raw text of its value; of the last one if there are several, as in
                               JSON.parse() */
         bool any_spelling; /* in: also when its name is written with escapes, as JSON.parse() finds it */
+        bool (*accept)(JsonSpan value); /* in: others do not count; NULL: all do */
 } JsonMember;
 
 /* Checks that the @n bytes are exactly one JSON value (RFC 8259) in well-formed UTF-8, with white space

@@ -83,18 +83,26 @@ static bool is_for_application(const char *json) {
         return forward_is_for_application(json, strlen(json));
 }
 
-/* As JSON.parse() reads it: whatever the spelling, and the last one if there are several. */
+/* Whoever reads it: in whatever spelling or in the plain one, the first or the last if there are several. */
 static void test_for_application(void **state) {
         static const char *const ours[] = { "{\"cmd\":\"MUSTER\"}", "{\"cmd\":\"NODE_\"}",
                 "{\"cmd\":\"NODE_HANDLE\"}", "{\"\\u0063md\":\"MUSTER\"}",
                 "{\"cm\\u0064\":\"\\u004eODE_X\"}", "{\"cmd\":\"MUSTE\\u0052\"}",
                 "{\"cmd\":\"NODE\\u005FHANDLE\"}", "{\"cmd\":\"x\",\"\\u0063\\u006D\\u0064\":\"NODE_X\"}",
-                "{\"a\":\"\\\\\",\"cmd\":\"NODE_X\",\"cmd\":\"NODE_Y\"}" };
+                "{\"a\":\"\\\\\",\"cmd\":\"NODE_X\",\"cmd\":\"NODE_Y\"}",
+                "{\"cmd\":\"MUSTER\",\"act\":\"retire\",\"\\u0063md\":\"x\"}",
+                "{\"\\u0063md\":\"x\",\"cmd\":\"MUSTER\"}", "{\"\\u0063md\":\"MUSTER\",\"cmd\":\"x\"}",
+                "{\"cmd\":\"x\",\"cmd\":\"MUSTER\"}", "{\"cmd\":\"MUSTER\",\"cmd\":\"x\"}",
+                "{\"\\u0063md\":1,\"cmd\":\"NODE_X\",\"cm\\u0064\":{\"cmd\":1}}",
+                "{\"cmd\":\"NODE_X\",\"cmd\":1}",
+                "{\"cmd\":[\"x\"],\"cmd\":\"MUSTER\",\"cmd\":[{\"cmd\":2}]}" };
         static const char *const theirs[] = { "1", "\"MUSTER\"", "[\"cmd\",\"MUSTER\"]",
                 "{\"cmd\":\"MUSTERS\"}", "{\"cmd\":\"muster\"}", "{\"cmd\":\"NODE\"}",
                 "{\"cmd\":\"node_x\"}", "{\"cmd\":[\"NODE_X\"]}", "{\"x\":{\"cmd\":\"NODE_X\"}}",
-                "{\"cmd\":\"NODE_X\",\"cmd\":1}", "{\"cmd \":\"NODE_X\"}", "{\"\\\\u0063md\":\"NODE_X\"}",
-                "{\"cmd\\u0000\":\"NODE_X\"}", "{\"cm\\u0164\":\"NODE_X\"}", "{\"cmd\":\"\\u0000NODE_X\"}",
+                "{\"cmd\":\"x\",\"\\u0063md\":\"y\",\"cmd\":\"z\"}",
+                "{\"cmd\":\"x\",\"a\":{\"cmd\":\"MUSTER\"},\"cmd\":[{\"cmd\":\"MUSTER\"}]}",
+                "{\"cmd \":\"NODE_X\"}", "{\"\\\\u0063md\":\"NODE_X\"}", "{\"cmd\\u0000\":\"NODE_X\"}",
+                "{\"cm\\u0164\":\"NODE_X\"}", "{\"cmd\":\"\\u0000NODE_X\"}",
                 "{\"cmd\":\"MUSTER with more than fits\"}" };
 
         for (size_t i = 0; i < ELEMENTSOF(ours); i++)
