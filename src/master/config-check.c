@@ -171,7 +171,7 @@ static int check_state_url(const Config *c, char **ret_error) {
         r = state_url_parse(c->state_url, &url, &error);
         if (r == STATE_URL_INVALID)
                 return refuse(c, state_url, ret_error, "%s", error);
-        if (r == 0 && url->password)
+        if (r == 0 && state_url_has_password(url))
                 return refuse(c, state_url, ret_error, STATE_PASSWORD_REFUSED);
         if (r == 0 && c->state_credential && strcmp(url->driver, "lmdb") == 0)
                 return refuse(c, state_credential, ret_error, STATE_NO_SERVER);

@@ -121,7 +121,7 @@ static int find_url(const Config *c, const char *app, char **ret, StateUrl **ret
                 return refuse(c, state_url, ret_error, "%s", error);
         if (r < 0)
                 return r;
-        if (parsed->password)
+        if (state_url_has_password(parsed))
                 return refuse(c, state_url, ret_error, STATE_PASSWORD_REFUSED);
         if (strcmp(parsed->driver, "lmdb") == 0 && !parsed->path)
                 r = find_lmdb(c, ret, ret_error);

@@ -61,54 +61,6 @@ static const struct Scheme *find_scheme(const char *url) {
         return NULL;
 }
 
-static void cut(char *p, size_t n) {
-        memmove(p, p + n, strlen(p + n) + 1);
-}
-
-/* What stands between a ':' and the last '@', as a password that was not encoded may hold an '@' or a '/'
- * itself; also when it is no URL that can be read. */
-static void hide_user_password(char *url, const struct Scheme *s) {
-        char *from = strstr(url, "://"), *at, *colon;
-
-        if (s && s->shape == SHAPE_PATH)
-                return;
-        from = from ? from + 3 : s ? url + strlen(s->name) + 1 : url;
-        at = strrchr(from, '@');
-        colon = at ? memchr(from, ':', (size_t) (at - from)) : NULL;
-        if (colon)
-                cut(colon, (size_t) (at - colon));
-}
-
-/* As libpq knows them. */
-static void hide_parameters(char *url) {
-        static const char name[] = "password=";
-        char *p = strchr(url, '?');
-
-        while (p && (p = strstr(p, name))) {
-                p += strlen(name);
-                cut(p, strcspn(p, "&"));
-        }
-}
-
-static char *hide_passwords(const char *url, const struct Scheme *s) {
-        char *shown = strdup(url);
-
-        if (shown) {
-                hide_user_password(shown, s);
-                hide_parameters(shown);
-        }
-        return shown;
-}
-
-#define REFUSED_MAX 200
-
-static int refuse(const StateUrl *u, char **ret_error, const char *expected) {
-        char quoted[REFUSED_MAX];
-
-        return text_outcome(STATE_URL_INVALID, ret_error, "found %s, expected %s",
-                        text_quote(u->text, quoted, sizeof(quoted)), expected);
-}
-
 static int hex_value(char c) {
         if (c >= '0' && c <= '9')
                 return c - '0';
@@ -143,6 +95,74 @@ static int decode(const char *p, size_t n, char **ret) {
         *to = '\0';
         *ret = decoded;
         return 0;
+}
+
+static void cut(char *p, size_t n) {
+        memmove(p, p + n, strlen(p + n) + 1);
+}
+
+/* What stands between a ':' and the last '@', as a password that was not encoded may hold an '@' or a '/'
+ * itself; also when it is no URL that can be read. Behind a '?' the '@' may be in a parameter as well, and a
+ * part of another password: then nothing is shown from the ':' on. */
+static void hide_user_password(char *url, const struct Scheme *s) {
+        char *from = strstr(url, "://"), *at, *colon;
+
+        if (s && s->shape == SHAPE_PATH)
+                return;
+        from = from ? from + 3 : s ? url + strlen(s->name) + 1 : url;
+        at = strrchr(from, '@');
+        colon = at ? memchr(from, ':', (size_t) (at - from)) : NULL;
+        if (!colon)
+                return;
+        if (memchr(from, '?', (size_t) (at - from)))
+                *colon = '\0';
+        else
+                cut(colon, (size_t) (at - colon));
+}
+
+/* Whether a parameter that is decoded is a secret, as libpq knows them: password, and that of a key. */
+static bool is_secret(const char *parameter) {
+        return strstr(parameter, "password=");
+}
+
+/* Of what is a secret, or may be one as it cannot be decoded, only the beginning of its name is shown, which
+ * may be encoded itself. Returns how much of the @n characters is left. */
+static size_t hide_parameter(char *p, size_t n) {
+        _cleanup_free_ char *decoded = NULL;
+        size_t keep;
+
+        if (decode(p, n, &decoded) == 0 && !is_secret(decoded))
+                return n;
+        keep = strcspn(p, "=%&");
+        keep += p[keep] == '=';
+        cut(p + keep, n - keep);
+        return keep;
+}
+
+static void hide_parameters(char *url) {
+        for (char *p = strchr(url, '?'); p && *p; p += *p == '&') {
+                p += *p == '?';
+                p += hide_parameter(p, strcspn(p, "&"));
+        }
+}
+
+static char *hide_passwords(const char *url, const struct Scheme *s) {
+        char *shown = strdup(url);
+
+        if (shown) {
+                hide_user_password(shown, s);
+                hide_parameters(shown);
+        }
+        return shown;
+}
+
+#define REFUSED_MAX 200
+
+static int refuse(const StateUrl *u, char **ret_error, const char *expected) {
+        char quoted[REFUSED_MAX];
+
+        return text_outcome(STATE_URL_INVALID, ret_error, "found %s, expected %s",
+                        text_quote(u->text, quoted, sizeof(quoted)), expected);
 }
 
 static int parse_user(StateUrl *u, const char *p, size_t n, char **ret_error) {
@@ -297,6 +317,15 @@ int state_url_parse(const char *url, StateUrl **ret, char **ret_error) {
 
 const char *state_url_get_parameter(const StateUrl *url, const char *name) {
         return strv_get_variable(url->parameters, name);
+}
+
+bool state_url_has_password(const StateUrl *url) {
+        if (url->password)
+                return true;
+        for (char **p = url->parameters; p && *p; p++)
+                if (is_secret(*p))
+                        return true;
+        return false;
 }
 
 const char *state_url_find_unknown(const StateUrl *url, const char *const *names) {

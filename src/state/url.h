@@ -29,6 +29,9 @@ typedef struct StateUrl {
  * -ENOMEM. */
 int state_url_parse(const char *url, StateUrl **ret, char **ret_error);
 
+/* Before the '@', or as a parameter. */
+bool state_url_has_password(const StateUrl *url);
+
 /* The value of a parameter; NULL: there is none. */
 const char *state_url_get_parameter(const StateUrl *url, const char *name);
 

@@ -57,6 +57,7 @@ def test_password(ready, folder):
 
 @pytest.mark.parametrize("state, why", [
     ('state: { url = "redis://me:hunter2@db"; };', "state.url: found a password in it, expected it in a file: state.credential"),
+    ('state: { url = "postgresql://me@db/app?password=hunter2"; };', "state.url: found a password in it, expected it in a file: state.credential"),
     ('state: { url = "lmdb:"; };', 'state.url: found "lmdb:", but there is no $STATE_DIRECTORY'),
     ('state: { url = "redis://db"; credential = "/nowhere/x"; };', "state.credential: cannot read /nowhere/x: No such file or directory"),
     ('state: { url = "redis://db"; credential = "x"; };', 'state.credential: found "x", but there is no $CREDENTIALS_DIRECTORY'),

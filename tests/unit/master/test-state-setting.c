@@ -138,12 +138,18 @@ static void test_password_refused(void **state) {
         refuse_check("state: { url = \"redis://user:hunter2@host/0\"; };", expected);
         refuse_check("state: { url = \"redis://:hunter2@host\"; };", expected);
         refuse_check("state: { url = \"postgresql://user:hunter2@host/name\"; };", expected);
+        refuse_check("state: { url = \"postgresql://user@host/name?password=hunter2\"; };", expected);
+        refuse_check("state: { url = \"postgresql:///name?host=%2Frun&%70assword=hunter2\"; };", expected);
+        refuse_check("state: { url = \"postgresql://host/name?sslpassword=hunter2&port=1\"; };", expected);
         setenv("SECRET", "hunter2", 1);
         refuse("state: { url = \"redis://:%{env:SECRET}@host\"; };", expected);
+        refuse("state: { url = \"postgresql://host/name?password=%{env:SECRET}\"; };", expected);
         unsetenv("SECRET");
         refuse_check("state: { url = \"mysql://user:hunter2@host\"; };",
                         ":1: state.url: found \"mysql://user@host\", expected a URL that begins with lmdb:, redis://, rediss://, "
                         "redis+unix:// or postgresql://");
+        refuse_check("state: { url = \"postgresql://host:x/name?%70assword=hunter2\"; };",
+                        ":1: state.url: found \"postgresql://host:x/name?\", expected a port from 1 to 65535");
 }
 
 /* What would have no effect is a mistake. */

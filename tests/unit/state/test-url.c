@@ -41,6 +41,16 @@ static void test_parts(void **state) {
                                 "postgres:///name?host=%2Frun%2Fpg" },
                 { "postgresql://h/name?password=x&host=b", "postgresql", NULL, NULL, "h", 0, "name",
                                 "postgresql://h/name?password=&host=b" },
+                { "postgresql://h/name?sslpassword=x&a=b&pass%77ord=y", "postgresql", NULL, NULL, "h", 0,
+                                "name", "postgresql://h/name?sslpassword=&a=b&pass" },
+                { "postgresql://h/?password=a@b", "postgresql", NULL, NULL, "h", 0, NULL,
+                                "postgresql://h/?password=" },
+                { "postgresql://h:1/?password=a@b", "postgresql", NULL, NULL, "h", 1, NULL,
+                                "postgresql://h" },
+                { "postgresql://u:p@h:1/?a=b@c", "postgresql", "u", "p", "h", 1, NULL, "postgresql://u" },
+                { "postgresql://u:p@h:1/?", "postgresql", "u", "p", "h", 1, NULL, "postgresql://u@h:1/?" },
+                { "lmdb:/a:b@c/d?password%3Dx=y", "lmdb", NULL, NULL, NULL, 0, "/a:b@c/d",
+                                "lmdb:/a:b@c/d?password" },
                 { "lmdb:/a:b@c/d", "lmdb", NULL, NULL, NULL, 0, "/a:b@c/d", "lmdb:/a:b@c/d" },
         };
 
@@ -69,6 +79,33 @@ static void test_parameters(void **state) {
         assert_string_equal(state_url_get_parameter(u, "a"), "b&c");
         assert_null(state_url_get_parameter(u, "b"));
         assert_string_equal(state_url_find_unknown(u, known), "syncs=1");
+}
+
+/* Wherever it is, and however its name is written. */
+static void test_has_password(void **state) {
+        static const struct {
+                const char *url;
+                bool has;
+        } rows[] = {
+                { "lmdb:/password", false },
+                { "redis://u@h/0?db=1", false },
+                { "postgresql://u@h/password?user=password&passwords=1", false },
+                { "redis://u:p@h", true },
+                { "redis://u:@h", true },
+                { "postgresql://u@h/name?password=x", true },
+                { "postgresql://u@h/name?host=b&password=", true },
+                { "postgresql://u@h/name?sslpassword=x", true },
+                { "postgresql://u@h/name?a=b&%70assword=x&c=d", true },
+                { "postgresql://u@h/name?password%3Dx=y", true },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                _cleanup_(state_url_freep) StateUrl *u = NULL;
+                _cleanup_free_ char *error = NULL;
+
+                assert_int_equal(state_url_parse(rows[i].url, &u, &error), 0);
+                assert_int_equal(state_url_has_password(u), rows[i].has);
+        }
 }
 
 static void test_refused(void **state) {
@@ -101,6 +138,13 @@ static void test_refused(void **state) {
                 { "redis://h:x/?password=hunter2", "port" },
                 { "redis://h:x/?db=1&password=hunter2&a=b", "port" },
                 { "postgresql://h:x/?sslpassword=hunter2", "port" },
+                { "postgresql://h:x/?pass%77ord=hunter2", "port" },
+                { "postgresql://h:x/?password%3Dhunter2=x", "port" },
+                { "postgresql://h:1/?password=hun@ter2&a", "NAME=VALUE" },
+                { "postgresql://h/?password=hunter2%", "hexadecimal" },
+                { "postgresql://h/?pass%77ord=hunter2%z", "hexadecimal" },
+                { "redis://u:hun?ter2@h", "port" },
+                { "redis://u:ter2?password=x@h", "port" },
                 { "redis://h?db", "NAME=VALUE" },
                 { "redis://h?=1", "NAME=VALUE" },
         };
@@ -123,6 +167,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_parts),
                 cmocka_unit_test(test_parameters),
+                cmocka_unit_test(test_has_password),
                 cmocka_unit_test(test_refused),
         };
 
