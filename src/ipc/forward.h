@@ -14,8 +14,8 @@
 
 #include "ipc/json.h"
 
-/* The longest message on a worker's channel, and how much of what others say may wait for a worker that does
- * not read. */
+/* The longest message on a worker's channel, and how much memory what others say may take while it waits for
+ * a worker that does not read. */
 #define FORWARD_MESSAGE_MAX (256 * 1024)
 #define FORWARD_QUEUE_MAX   (512 * 1024)
 

@@ -88,7 +88,8 @@ struct muster_channel {
         List unacked;  /* Outgoing: descriptors sent, in order */
         List finished; /* Outgoing: their handlers are to be called */
         size_t queued_bytes;
-        unsigned n_own; /* of those that wait: acknowledgements */
+        size_t queued_memory; /* with what it takes to keep them */
+        unsigned n_own;       /* of those that wait: acknowledgements */
         unsigned n_unacked;
         bool drain_due; /* the application waits for "drained" */
         int broken;     /* why nothing can be sent any more; 0: it can */

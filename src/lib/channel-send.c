@@ -20,6 +20,7 @@
 #include "basic/fd.h"
 #include "basic/macro.h"
 #include "basic/assert-return.h"
+#include "lib/channel-queue.h"
 
 /* How many waiting lines go into one system call. */
 #define GATHER_MAX 64
@@ -40,6 +41,17 @@ Outgoing *outgoing_free(Outgoing *o) {
         safe_close(o->fd);
         free(o);
         return NULL;
+}
+
+/* What the allocator adds: its own word, and what is missing to a multiple of two. */
+#define ALLOCATION_MAX (3 * sizeof(size_t))
+
+static size_t memory_of_line(size_t size) {
+        return sizeof(Outgoing) + size + ALLOCATION_MAX;
+}
+
+bool channel_has_room(const muster_channel *c, size_t n, size_t max) {
+        return c->queued_memory == 0 || c->queued_memory + memory_of_line(n + 1) <= max;
 }
 
 static Outgoing *outgoing_new(size_t size) {
@@ -104,7 +116,7 @@ void channel_fail_outgoing(muster_channel *c, int error) {
         fail_all(&c->unacked, &c->finished, error); /* they were sent before */
         fail_all(&c->waiting, &c->finished, error);
         c->n_unacked = 0;
-        c->queued_bytes = 0;
+        c->queued_bytes = c->queued_memory = 0;
         c->n_own = 0;
 }
 
@@ -221,6 +233,7 @@ static void account(muster_channel *c, size_t n) {
                 n -= k;
                 if (o->sent == o->size) {
                         c->n_own -= o->is_own;
+                        c->queued_memory -= memory_of_line(o->size);
                         outgoing_sent(c, o);
                 }
         }
@@ -274,6 +287,7 @@ static int enqueue(
                 outgoing_free(like);
         }
         c->queued_bytes += o->size;
+        c->queued_memory += memory_of_line(o->size);
         list_append(&c->waiting, &o->node);
         TAKE_PTR(o);
         return 1;

@@ -19,6 +19,7 @@
 #include "ipc/json.h"
 #include "basic/assert-return.h"
 #include "lib/channel-internal.h"
+#include "lib/channel-queue.h"
 #include "lib/child.h"
 #include "lib/environment.h"
 
@@ -74,10 +75,9 @@ static void on_ready(muster_cluster_worker *w) {
 
 void cluster_worker_forward(muster_cluster_worker *w, JsonSpan message) {
         muster_channel *channel = muster_child_get_channel(w->child);
-        uint64_t queued = muster_channel_get_queued_bytes(channel);
 
         if (w->state == CLUSTER_WORKER_READY && message.n <= FORWARD_MESSAGE_MAX &&
-                        (queued == 0 || queued + message.n <= FORWARD_QUEUE_MAX))
+                        channel_has_room(channel, message.n, FORWARD_QUEUE_MAX))
                 (void) muster_channel_send_full(
                                 channel, message.p, message.n, -1, MUSTER_HANDLE_NONE, NULL, NULL);
 }

@@ -12,6 +12,7 @@
 #include "basic/parse.h"
 #include "basic/text.h"
 #include "ipc/json.h"
+#include "lib/channel-queue.h"
 #include "muster/process.h"
 
 /* What one EXTEND_TIMEOUT_USEC= can ask for. */
@@ -316,9 +317,9 @@ int worker_send(Worker *w, const char *json, size_t n) {
 }
 
 int worker_send_application(Worker *w, const char *json, size_t n) {
-        uint64_t queued = muster_channel_get_queued_bytes(muster_child_get_channel(w->child));
+        const muster_channel *channel = muster_child_get_channel(w->child);
 
-        return queued > 0 && queued + n > FORWARD_QUEUE_MAX ? -ENOBUFS : worker_send(w, json, n);
+        return channel_has_room(channel, n, FORWARD_QUEUE_MAX) ? worker_send(w, json, n) : -ENOBUFS;
 }
 
 /* One that cannot be sent, because nobody reads, is the answer too. */

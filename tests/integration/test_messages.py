@@ -280,6 +280,19 @@ def test_who_does_not_read(talk, kind):
     assert t.status()["workers"]["ready"] == 3 and "Closed the channel" not in t.m.stderr()
 
 
+def test_short_ones_for_who_does_not_read(talk):
+    """It is memory that is limited, and a short message takes as much as one of 90 bytes."""
+    t = talk("program", count=2, settings='watchdog = "10min";')
+    victim = stopped(worker_of(t, 2))
+    t.tell(1, "repeat", 15_000, "broadcast", 1)
+    t.tell(1, "send", 1, "all said")
+    t.expect({1: ["all said"]})
+    taken = 15_000 - t.process(2)["messages_lost"]
+    assert 512 * 1024 / 100 < taken < 512 * 1024 / 80 + 2000  # some are with the kernel
+    victim.kill(signal.SIGCONT)
+    t.expect({2: [1] * taken})
+
+
 def test_node_that_does_not_read_is_still_told(talk):
     """Its queue is full of what others say, and yet it can be pinged, and retired."""
     t = talk("node", count=2, settings='watchdog = "6s"; stop_timeout = "1min";')

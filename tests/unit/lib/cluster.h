@@ -22,6 +22,8 @@
 
 #define LONG_MESSAGE 100000
 
+#define MANY_MESSAGES 15000
+
 #define REASON      "it \"broke\" \\ f\xC3\xBCr immer"
 #define REASON_TOLD "it \"broke\" \\ f??r immer"
 
@@ -37,6 +39,7 @@ static struct {
         int channel_fd;
         char servers[1024];
         bool deaf;
+        unsigned n_heard; /* of another's broadcasts */
         char **argv;
 } me;
 
@@ -135,6 +138,21 @@ static inline void tell_at_length(void) {
         tell(text, -1);
 }
 
+/* So short that it is only their number that is much. */
+static inline void broadcast_many(const char *command) {
+        for (unsigned i = 0; i < MANY_MESSAGES; i++)
+                if (muster_worker_broadcast(me.worker, "1", 1) < 0)
+                        _exit(108);
+        tell(command, -1);
+}
+
+static inline void tell_n_heard(void) {
+        char text[32];
+
+        snprintf(text, sizeof(text), "%u", me.n_heard);
+        tell(text, -1);
+}
+
 /* Until a signal comes. */
 static inline void hang(void) {
         sigset_t none;
@@ -184,7 +202,13 @@ static inline void on_command(muster_worker *worker, muster_message *message, vo
         else if (strcmp(command, "\"deaf\"") == 0) {
                 me.deaf = true;
                 tell(command, -1);
-        } else if (strcmp(command, "\"servers\"") == 0)
+        } else if (strcmp(command, "1") == 0)
+                me.n_heard++;
+        else if (strcmp(command, "\"broadcast many\"") == 0)
+                broadcast_many(command);
+        else if (strcmp(command, "\"heard\"") == 0)
+                tell_n_heard();
+        else if (strcmp(command, "\"servers\"") == 0)
                 tell_servers();
         else if (strcmp(command, "\"arguments\"") == 0)
                 tell_arguments();

@@ -9,6 +9,8 @@
 #include <sys/eventfd.h>
 #include <time.h>
 
+#include "lib/channel-queue.h"
+
 #define MIB (UINT64_C(1024) * 1024)
 
 static muster_channel_options limits(uint64_t max_message_bytes, uint64_t max_queue_bytes) {
@@ -68,6 +70,36 @@ static void test_queue(void **state) {
         assert_int_equal(a.n_drained, 1);
         assert_int_equal(s.n, 0);
         pair_done(&a, &b);
+}
+
+/* What waits can be held to the memory that it takes, of which the text may be the least. */
+static void test_queue_memory(void **state) {
+        enum { MAX = 512 * 1024 };
+        char *text = long_json(MIB);
+        unsigned n = 0;
+        Ear a, b;
+
+        pair_make(&a, &b, NULL);
+        b.only_count = true;
+        assert_true(channel_has_room(a.channel, 2 * MAX, MAX));
+        size_t before = allocated();
+        while (ear_send(&a, "1", -1, NULL) == 0)
+                n++;
+        for (n++; channel_has_room(a.channel, 1, MAX); n++)
+                assert_int_equal(ear_send(&a, "1", -1, NULL), 1);
+        assert_true(allocated() - before <= MAX);
+        assert_in_range(muster_channel_get_queued_bytes(a.channel), MAX / 64, MAX / 16);
+        run_until(b.n_letters == n && a.n_drained == 1);
+
+        for (unsigned i = 1; i <= 3; i++) { /* in part with the kernel */
+                assert_true(channel_has_room(a.channel, strlen(text), MAX));
+                assert_int_equal(ear_send(&a, text, -1, NULL), 1);
+                assert_false(channel_has_room(a.channel, 1, MAX));
+                assert_true(channel_has_room(a.channel, 1, 2 * MIB));
+                run_until(b.n_letters == n + i && a.n_drained == 1 + i);
+        }
+        pair_done(&a, &b);
+        free(text);
 }
 
 /* One message is always taken while nothing waits, however small the queue may be. */
@@ -789,6 +821,7 @@ static void test_pause_between_attempts(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 channel_test(test_queue),
+                channel_test(test_queue_memory),
                 channel_test(test_queue_takes_one),
                 channel_test(test_queue_refused_is_drained),
                 channel_test(test_queue_of_acknowledgements),

@@ -23,6 +23,19 @@ static void test_messages(void **state) {
         stop_and_free();
 }
 
+/* One that does not read gets no more than what little may wait for it. */
+static void test_messages_for_one_that_does_not_read(void **state) {
+        muster_cluster_options o = options_of(2);
+
+        start_ready(&o);
+        assert_int_equal(kill(seen.pid[2], SIGSTOP), 0);
+        assert_string_equal(ask(1, "\"broadcast many\""), "\"broadcast many\"");
+        assert_int_equal(kill(seen.pid[2], SIGCONT), 0);
+        unsigned n = (unsigned) atoi(ask(2, "\"heard\""));
+        assert_in_range(n, 512 * 1024 / 100, 512 * 1024 / 80 + 2000); /* some were with the kernel */
+        stop_and_free();
+}
+
 static void test_messages_with_descriptors(void **state) {
         muster_cluster_options o = options_of(1);
         struct stat sent, back;
@@ -480,6 +493,7 @@ static void test_primary_killed(void **state) {
 int main(int argc, char *argv[]) {
         static const struct CMUnitTest tests[] = {
                 cluster_test(test_messages),
+                cluster_test(test_messages_for_one_that_does_not_read),
                 cluster_test(test_messages_with_descriptors),
                 cluster_test(test_message_to_one_that_has_ended),
                 cluster_test(test_last_words),
