@@ -157,18 +157,40 @@ static int check_command(const Config *c, char **ret_error) {
         return check_words(c, ret_error);
 }
 
-/* Of what stands for something else only the start can tell what it is. */
+/* With a letter for each %{…}. Returns NULL without memory. */
+static char *fill_in(const char *text) {
+        char *filled = malloc(strlen(text) + 1), *to = filled;
+
+        for (const char *p = text; filled && *p; p++)
+                if (p[0] == '%' && (p[1] == '{' || p[1] == '%')) {
+                        *to++ = 'x';
+                        p += p[1] == '{' ? strcspn(p, "}") : 1;
+                } else
+                        *to++ = *p;
+        if (filled)
+                *to = '\0';
+        return filled;
+}
+
+/* Of what stands for something else only the start can tell what it is, and whether there is a URL then; but
+ * a password that stands here would be shown. */
 static int check_state_url(const Config *c, char **ret_error) {
         _cleanup_(state_url_freep) StateUrl *url = NULL;
-        _cleanup_free_ char *error = NULL;
+        _cleanup_free_ char *error = NULL, *filled = NULL;
+        bool is_whole = !strstr(c->state_url, "%{");
         int r;
 
         r = expand_check(c->state_url, 0, &error);
         if (r == EXPAND_INVALID)
                 return refuse(c, state_url, ret_error, "%s", error);
-        if (r < 0 || strstr(c->state_url, "%{"))
+        if (r < 0)
                 return r;
-        r = state_url_parse(c->state_url, &url, &error);
+        filled = fill_in(c->state_url);
+        if (!filled)
+                return -ENOMEM;
+        r = state_url_parse(filled, &url, &error);
+        if (r == STATE_URL_INVALID && !is_whole)
+                return 0;
         if (r == STATE_URL_INVALID)
                 return refuse(c, state_url, ret_error, "%s", error);
         if (r == 0 && state_url_has_password(url))

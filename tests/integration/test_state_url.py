@@ -57,6 +57,7 @@ def test_password(ready, folder):
 
 @pytest.mark.parametrize("state, why", [
     ('state: { url = "redis://me:hunter2@db"; };', "state.url: found a password in it, expected it in a file: state.credential"),
+    ('state: { url = "redis://me:hunter2@db-%{app}"; };', "state.url: found a password in it, expected it in a file: state.credential"),
     ('state: { url = "postgresql://me@db/app?password=hunter2"; };', "state.url: found a password in it, expected it in a file: state.credential"),
     ('state: { url = "lmdb:"; };', 'state.url: found "lmdb:", but there is no $STATE_DIRECTORY'),
     ('state: { url = "redis://db"; credential = "/nowhere/x"; };', "state.credential: cannot read /nowhere/x: No such file or directory"),
@@ -68,6 +69,8 @@ def test_refused(start, state, why):
     assert m.wait_exit() == 2
     assert why in m.stderr() and why in m.statuses()[-1]
     assert "hunter2" not in m.stderr()
+    printed = subprocess.run([MUSTERD, "--print-config", m.config_file], capture_output=True, text=True, timeout=30)
+    assert "hunter2" not in printed.stdout + printed.stderr
 
 
 def test_reload(ready, folder):
