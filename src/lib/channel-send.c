@@ -20,7 +20,6 @@
 #include "basic/fd.h"
 #include "basic/macro.h"
 #include "basic/assert-return.h"
-#include "lib/channel-queue.h"
 
 /* How many waiting lines go into one system call. */
 #define GATHER_MAX 64
@@ -50,8 +49,10 @@ static size_t memory_of_line(size_t size) {
         return sizeof(Outgoing) + size + ALLOCATION_MAX;
 }
 
-bool channel_has_room(const muster_channel *c, size_t n, size_t max) {
-        return c->queued_memory == 0 || c->queued_memory + memory_of_line(n + 1) <= max;
+_public_ int muster_channel_has_room(const muster_channel *channel, size_t length, uint64_t max) {
+        muster_assert_return(channel, 0);
+
+        return channel->queued_memory == 0 || channel->queued_memory + memory_of_line(length + 1) <= max;
 }
 
 static Outgoing *outgoing_new(size_t size) {

@@ -19,7 +19,6 @@
 #include "ipc/json.h"
 #include "basic/assert-return.h"
 #include "lib/channel-internal.h"
-#include "lib/channel-queue.h"
 #include "lib/child.h"
 #include "lib/environment.h"
 
@@ -77,7 +76,7 @@ void cluster_worker_forward(muster_cluster_worker *w, JsonSpan message) {
         muster_channel *channel = muster_child_get_channel(w->child);
 
         if (w->state == CLUSTER_WORKER_READY && message.n <= FORWARD_MESSAGE_MAX &&
-                        channel_has_room(channel, message.n, FORWARD_QUEUE_MAX))
+                        muster_channel_has_room(channel, message.n, FORWARD_QUEUE_MAX))
                 (void) muster_channel_send_full(
                                 channel, message.p, message.n, -1, MUSTER_HANDLE_NONE, NULL, NULL);
 }

@@ -12,7 +12,6 @@
 #include "basic/parse.h"
 #include "basic/text.h"
 #include "ipc/json.h"
-#include "lib/channel-queue.h"
 #include "muster/process.h"
 
 /* What one EXTEND_TIMEOUT_USEC= can ask for. */
@@ -319,7 +318,7 @@ int worker_send(Worker *w, const char *json, size_t n) {
 int worker_send_application(Worker *w, const char *json, size_t n) {
         const muster_channel *channel = muster_child_get_channel(w->child);
 
-        return channel_has_room(channel, n, FORWARD_QUEUE_MAX) ? worker_send(w, json, n) : -ENOBUFS;
+        return muster_channel_has_room(channel, n, FORWARD_QUEUE_MAX) ? worker_send(w, json, n) : -ENOBUFS;
 }
 
 /* One that cannot be sent, because nobody reads, is the answer too. */

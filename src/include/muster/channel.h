@@ -189,6 +189,11 @@ int muster_channel_is_connected(const muster_channel *channel);
 /** How much waits to be sent, in bytes. */
 uint64_t muster_channel_get_queued_bytes(const muster_channel *channel);
 
+/** Whether a message of @length bytes may wait behind what waits, when all of it is to take at most @max
+ * bytes of memory: of short messages what it takes to keep them is the most. 1 as long as nothing waits;
+ * else 1 or 0. */
+int muster_channel_has_room(const muster_channel *channel, size_t length, uint64_t max);
+
 /** Takes another reference. NULL is allowed and returned. */
 muster_channel *muster_channel_ref(muster_channel *channel);
 

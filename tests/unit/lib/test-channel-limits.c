@@ -9,7 +9,6 @@
 #include <sys/eventfd.h>
 #include <time.h>
 
-#include "lib/channel-queue.h"
 
 #define MIB (UINT64_C(1024) * 1024)
 
@@ -81,21 +80,21 @@ static void test_queue_memory(void **state) {
 
         pair_make(&a, &b, NULL);
         b.only_count = true;
-        assert_true(channel_has_room(a.channel, 2 * MAX, MAX));
+        assert_true(muster_channel_has_room(a.channel, 2 * MAX, MAX));
         size_t before = allocated();
         while (ear_send(&a, "1", -1, NULL) == 0)
                 n++;
-        for (n++; channel_has_room(a.channel, 1, MAX); n++)
+        for (n++; muster_channel_has_room(a.channel, 1, MAX); n++)
                 assert_int_equal(ear_send(&a, "1", -1, NULL), 1);
         assert_true(allocated() - before <= MAX);
         assert_in_range(muster_channel_get_queued_bytes(a.channel), MAX / 64, MAX / 16);
         run_until(b.n_letters == n && a.n_drained == 1);
 
         for (unsigned i = 1; i <= 3; i++) { /* in part with the kernel */
-                assert_true(channel_has_room(a.channel, strlen(text), MAX));
+                assert_true(muster_channel_has_room(a.channel, strlen(text), MAX));
                 assert_int_equal(ear_send(&a, text, -1, NULL), 1);
-                assert_false(channel_has_room(a.channel, 1, MAX));
-                assert_true(channel_has_room(a.channel, 1, 2 * MIB));
+                assert_false(muster_channel_has_room(a.channel, 1, MAX));
+                assert_true(muster_channel_has_room(a.channel, 1, 2 * MIB));
                 run_until(b.n_letters == n + i && a.n_drained == 1 + i);
         }
         pair_done(&a, &b);
