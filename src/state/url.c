@@ -260,6 +260,16 @@ static int parse_path(StateUrl *u, Shape shape, const char *p, size_t n, char **
         return r == -EINVAL ? refuse(u, ret_error, "a '%' only before two hexadecimal digits") : r;
 }
 
+/* An '@' behind the host is most likely that of a password with a '/' or a '?' in it, which would be taken
+ * for something that may be shown. A socket's path may well have one, unless there is a ':' before it. */
+static int check_behind_authority(
+                StateUrl *u, Shape shape, const char *authority, size_t n, char **ret_error) {
+        if (shape == SHAPE_PATH || (shape == SHAPE_SOCKET && !memchr(authority, ':', n)) ||
+                        !strchr(authority + n, '@'))
+                return 0;
+        return refuse(u, ret_error, "an '@' behind the host, or in a password, only as %40");
+}
+
 static int parse_rest(StateUrl *u, const struct Scheme *s, const char *p, char **ret_error) {
         size_t n_path, n_authority = 0;
         int r = 0;
@@ -270,6 +280,8 @@ static int parse_rest(StateUrl *u, const struct Scheme *s, const char *p, char *
                 p += 2;
                 n_authority = strcspn(p, "/?");
                 r = parse_authority(u, p, n_authority, ret_error);
+                if (r == 0)
+                        r = check_behind_authority(u, s->shape, p, n_authority, ret_error);
                 p += n_authority;
         }
         if (r == 0 && s->shape == SHAPE_SOCKET && u->host)

@@ -486,6 +486,7 @@ def test_a_wrong_password_of_the_url(guarded, client):
 @pytest.mark.parametrize("url", ["redis://user:s3cret@host:port", "redis://user:s3cret@host/nonsense", "mysql://user:s3cret@host/name", "redis:user:s3cret@host",
                                  "redis:/user:s3cret@host", "redis//user:s3cret@host", "redis://user:s3cret/with@at@host:x", "redis://user:s3cret@host?nonsense=1",
                                  "postgresql://user:s3cret@host/name?nonsense=1", "postgresql://user@host/name?password=s3cret",
+                                 "redis://:/s3cret@host/0", "redis://user:6379/s3cret@host", "postgresql://user:5432/s3cret@host/name",
                                  "redis+unix://user:s3cret@host/path", "redis://host?password=s3cret", "redis://user:s3cret%zz@host"])
 def test_a_secret_of_a_malformed_url(client, url):
     c = client()
