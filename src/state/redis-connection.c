@@ -337,8 +337,9 @@ static void connection_write(RedisConnection *c) {
 
                 if (n == -EAGAIN)
                         return;
-                if (n < 0) {
-                        connection_fail_write(c, (int) n);
+                /* TLS: it has ended. */
+                if (n <= 0) {
+                        connection_fail_write(c, n < 0 ? (int) n : -ECONNRESET);
                         return;
                 }
                 redis_output_consume(&c->output, (size_t) n);

@@ -51,6 +51,8 @@ int redis_tls_context_new(const char *ca, const char *certificate, const char *k
         if (!c)
                 return -ENOMEM;
         SSL_CTX_set_min_proto_version(c, TLS1_2_VERSION);
+        /* Or what is to be written might have to wait for something to be read. */
+        SSL_CTX_set_options(c, SSL_OP_NO_RENEGOTIATION);
         SSL_CTX_set_verify(c, SSL_VERIFY_PEER, NULL);
         SSL_CTX_set_mode(c, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                             SSL_MODE_RELEASE_BUFFERS);
