@@ -303,7 +303,7 @@ static void on_resolved(Postgresql *p) {
         char text[STATE_TEXT_MAX], *password;
         int r, gai = 0;
 
-        r = resolve_take(p->resolve, &addresses, &gai);
+        r = resolve_take(p->resolve, p->n_silent, &addresses, &gai);
         if (r == -EAGAIN)
                 return;
         stop_watching(p);

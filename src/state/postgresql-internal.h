@@ -40,6 +40,7 @@ typedef struct Postgresql {
 
         Phase phase;
         unsigned attempt;
+        unsigned n_silent; /* attempts that were given up because nobody answered */
         Resolve *resolve;
         char *password; /* while the name is looked up */
         PGconn *conn;

@@ -55,8 +55,13 @@ static int postgresql_open(const StateHost *host, StateStore *store, sd_event *e
         return 0;
 }
 
+/* libpq goes on to the next address by itself only when one refuses. */
 static void postgresql_disconnect(void *driver) {
-        postgresql_connection_let_go(driver);
+        Postgresql *p = driver;
+
+        if (p->phase != PHASE_IDLE && p->phase != PHASE_RESOLVING && p->phase != PHASE_READY)
+                p->n_silent++;
+        postgresql_connection_let_go(p);
 }
 
 static void postgresql_close(void *driver) {

@@ -56,6 +56,7 @@ typedef struct Redis {
         RedisConnection *main, *subscriber;
         unsigned main_greetings, subscriber_greetings;
         uint64_t attempt;  /* the number of this connection */
+        unsigned n_silent; /* attempts that were given up because nobody answered */
         bool is_connected; /* as the core was told */
         bool has_complained_of_size;
         List operations; /* sent, and not answered */
@@ -67,9 +68,7 @@ static StateBytes bytes_of(const char *s) {
 
 /* Disconnecting */
 
-static void redis_disconnect(void *driver) {
-        Redis *d = driver;
-
+static void redis_let_go(Redis *d) {
         d->lookup_source = sd_event_source_disable_unref(d->lookup_source);
         d->lookup = resolve_free(d->lookup);
         d->main = redis_connection_free(d->main);
@@ -80,12 +79,21 @@ static void redis_disconnect(void *driver) {
         list_init(&d->operations);
 }
 
+/* An attempt goes on to the next address by itself only when one refuses. */
+static void redis_disconnect(void *driver) {
+        Redis *d = driver;
+
+        if (d->main && !d->lookup && !d->is_connected)
+                d->n_silent++;
+        redis_let_go(d);
+}
+
 static void redis_lose(Redis *d, int error, const char *text) {
         char printable[STATE_TEXT_MAX];
 
         snprintf(printable, sizeof(printable), "%s", text);
         text_make_printable(printable);
-        redis_disconnect(d);
+        redis_let_go(d);
         d->host->lost(d->store, error, printable);
 }
 
@@ -311,7 +319,7 @@ static void redis_found(Redis *d) {
         RedisAddresses addresses;
         int gai = 0, r;
 
-        r = resolve_take(d->lookup, &hosts, &gai);
+        r = resolve_take(d->lookup, d->n_silent, &hosts, &gai);
         if (r == -EAGAIN)
                 return;
         d->lookup_source = sd_event_source_disable_unref(d->lookup_source);
@@ -373,7 +381,7 @@ static int redis_connect(void *driver, const char *password) {
         d->has_complained_of_size = false;
         r = redis_begin(d, password);
         if (r < 0)
-                redis_disconnect(d);
+                redis_let_go(d);
         return r < 0 ? r : 0;
 }
 
@@ -482,7 +490,7 @@ static int redis_wait(void *driver, uint64_t timeout_usec) {
 static void redis_close(void *driver) {
         Redis *d = driver;
 
-        redis_disconnect(d);
+        redis_let_go(d);
         redis_settings_done(&d->settings);
         sd_event_unref(d->event);
         free(d);

@@ -119,10 +119,18 @@ static void append_address(char *text, const struct addrinfo *address) {
         strcat(text, number);
 }
 
-int resolve_take(Resolve *r, char **ret_addresses, int *ret_gai) {
+static const struct addrinfo *find_address(const Resolve *r, unsigned i) {
+        const struct addrinfo *a = r->addresses;
+
+        while (i-- > 0)
+                a = a->ai_next;
+        return a;
+}
+
+int resolve_take(Resolve *r, unsigned n, char **ret_addresses, int *ret_gai) {
         _cleanup_free_ char *text = NULL;
+        unsigned n_addresses = 0;
         eventfd_t value;
-        unsigned n = 0;
 
         if (eventfd_read(r->fd, &value) < 0) /* it also orders what the thread has written before */
                 return -errno;
@@ -133,8 +141,10 @@ int resolve_take(Resolve *r, char **ret_addresses, int *ret_gai) {
         text = calloc(RESOLVE_MAX, NI_MAXHOST + 1);
         if (!text)
                 return -ENOMEM;
-        for (struct addrinfo *a = r->addresses; a && n < RESOLVE_MAX; a = a->ai_next, n++)
-                append_address(text, a);
+        for (struct addrinfo *a = r->addresses; a && n_addresses < RESOLVE_MAX; a = a->ai_next)
+                n_addresses++;
+        for (unsigned i = 0; i < n_addresses; i++)
+                append_address(text, find_address(r, (i + n % n_addresses) % n_addresses));
         *ret_addresses = TAKE_PTR(text);
         return 0;
 }

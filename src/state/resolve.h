@@ -21,9 +21,10 @@ int resolve_new(const char *host, Resolve **ret);
 /* Readable when it has ended. */
 int resolve_get_fd(const Resolve *r);
 
-/* When it has ended: numeric addresses, with commas between them, to be freed by the caller. Returns 0; a
- * negative errno; or an EAI_… number in @ret_gai, with -EHOSTUNREACH. */
-int resolve_take(Resolve *r, char **ret_addresses, int *ret_gai);
+/* When it has ended: numeric addresses, with commas between them, to be freed by the caller. The list is
+ * turned by @n places, so that who increments it after an attempt that nobody answered begins with the next
+ * one. Returns 0; a negative errno; or an EAI_… number in @ret_gai, with -EHOSTUNREACH. */
+int resolve_take(Resolve *r, unsigned n, char **ret_addresses, int *ret_gai);
 
 /* Whether getaddrinfo() takes it without asking anybody. */
 bool resolve_is_numeric(const char *host);

@@ -8,6 +8,7 @@
 #include "basic/clock.h"
 #include "postgresql-server.h"
 #include "state-client.h"
+#include "two-addresses.h"
 
 static Server server;
 static const StateDriver *driver;
@@ -634,6 +635,25 @@ static void write_access_file(void) {
                         fclose(f) == 0);
 }
 
+/* An address where nobody answers keeps nobody from the next one but for one attempt. What works is the
+ * first that is tried from then on. */
+static void test_silent_address(void **state) {
+        StateUrl url = tcp_url(TWO_ADDRESSES, NULL);
+        int fd = silence_start(url.port);
+        Client c;
+
+        client_init(&c, driver, event, &url);
+        assert_int_equal(driver->connect(c.d, NULL), 0);
+        assert_true(sd_event_run(event, UINT64_MAX) >= 0); /* the name is looked up */
+        driver->disconnect(c.d);
+        assert_int_equal(client_connect(&c, NULL), 0);
+        driver->disconnect(c.d);
+        assert_int_equal(client_connect(&c, NULL), 0);
+        assert_int_equal(c.n_lost, 0);
+        client_done(&c);
+        close(fd);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_bad_urls),
@@ -654,6 +674,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_send_from_within, set_up, tear_down),
                 cmocka_unit_test(test_let_go_while_connecting),
                 cmocka_unit_test(test_names),
+                cmocka_unit_test(test_silent_address),
                 cmocka_unit_test(test_tls),
         };
         int r;

@@ -19,6 +19,7 @@
 #include "basic/clock.h"
 #include "basic/fd.h"
 #include "basic/macro.h"
+#include "two-addresses.h"
 
 #define MANY 10000
 
@@ -728,6 +729,30 @@ static void test_tcp(void **state) {
         server_done(&server);
 }
 
+/* An address where nobody answers keeps nobody from the next one but for one attempt. What works is the
+ * first that is tried from then on. */
+static void test_silent_address(void **state) {
+        const char *options[] = { "--bind", "127.0.0.1", "--port", NULL, NULL };
+        Server server;
+        unsigned port = start_on_port(&server, options, 3);
+        int fd = silence_start(port);
+        StateStore s;
+
+        store_open(&s, &(StateUrl){ .driver = (char *) "redis",
+                                       .host = (char *) TWO_ADDRESSES,
+                                       .port = port });
+        store_connect(&s, NULL);
+        assert_true(sd_event_run(s.event, UINT64_MAX) >= 0); /* the name is looked up */
+        s.driver->disconnect(s.handle);
+        store_connected(&s, NULL);
+        s.driver->disconnect(s.handle);
+        store_connected(&s, NULL);
+        assert_int_equal(s.n_lost, 0);
+        store_close(&s);
+        close(fd);
+        server_done(&server);
+}
+
 static int tls_use(unsigned port, const char *host, char *authority) {
         char *parameters[] = { authority, NULL };
         char *value = calloc(1, MUSTER_STATE_VALUE_MAX);
@@ -821,6 +846,7 @@ int main(void) {
                 cmocka_unit_test(test_unreachable),
                 cmocka_unit_test(test_bad_urls),
                 cmocka_unit_test(test_tcp),
+                cmocka_unit_test(test_silent_address),
                 cmocka_unit_test(test_tls),
         };
 
