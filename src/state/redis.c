@@ -42,6 +42,14 @@ enum {
         GREETING_PING = 1 << 2,
 };
 
+/* A SUBSCRIBE or UNSUBSCRIBE that is not answered yet. */
+typedef struct Question {
+        List node;
+        bool subscribes;
+        StateBytes channel;
+        char data[];
+} Question;
+
 typedef struct Redis {
         const StateHost *host;
         StateStore *store;
@@ -60,6 +68,7 @@ typedef struct Redis {
         bool is_connected; /* as the core was told */
         bool has_complained_of_size;
         List operations; /* sent, and not answered */
+        List questions;  /* of the subscriber, likewise */
 } Redis;
 
 static StateBytes bytes_of(const char *s) {
@@ -68,6 +77,12 @@ static StateBytes bytes_of(const char *s) {
 
 /* Disconnecting */
 
+static void redis_forget_questions(Redis *d) {
+        list_foreach_safe (node, &d->questions)
+                free(list_entry(node, Question, node));
+        list_init(&d->questions);
+}
+
 static void redis_let_go(Redis *d) {
         d->lookup_source = sd_event_source_disable_unref(d->lookup_source);
         d->lookup = resolve_free(d->lookup);
@@ -75,6 +90,7 @@ static void redis_let_go(Redis *d) {
         d->subscriber = redis_connection_free(d->subscriber);
         d->is_connected = false;
         d->address.size = 0;
+        redis_forget_questions(d);
         /* Not one of them is touched: they may be gone already. */
         list_init(&d->operations);
 }
@@ -242,8 +258,47 @@ static void redis_deliver(Redis *d, StateBytes channel, StateBytes data) {
                         d->store, "a message that is too large was left out, as others of the kind will be");
 }
 
-static void redis_told(Redis *d, const redisReply *reply) {
+static bool is_equal(StateBytes a, StateBytes b) {
+        return a.size == b.size && memcmp(a.data, b.data, a.size) == 0;
+}
+
+/* A channel that was left and is subscribed to anew has two answers on their way; only the latest tells that
+ * what is published now comes. */
+static bool redis_will_hear_of(const Redis *d, StateBytes channel) {
+        list_foreach (node, &d->questions)
+                if (is_equal(list_entry(node, Question, node)->channel, channel))
+                        return true;
+        return false;
+}
+
+/* The answer to the oldest question; NULL: nobody has asked. */
+static Question *redis_take_question(Redis *d) {
+        Question *q = list_empty(&d->questions) ? NULL : list_entry(d->questions.next, Question, node);
+
+        if (q)
+                list_remove(&q->node);
+        return q;
+}
+
+static void redis_confirmed(Redis *d, bool subscribes, StateBytes channel) {
+        _cleanup_free_ Question *q = redis_take_question(d);
+
+        if (!q || q->subscribes != subscribes || !is_equal(q->channel, channel))
+                redis_lose(d, -EBADMSG, "found the answer for another channel, expected that for the first");
+        else if (subscribes && !redis_will_hear_of(d, channel))
+                d->host->subscribed(d->store, channel);
+}
+
+/* There is nobody to tell of it but people. */
+static void redis_refused_subscription(Redis *d, const redisReply *reply) {
+        _cleanup_free_ Question *q = redis_take_question(d);
         char text[STATE_TEXT_MAX];
+
+        (void) redis_error_read(reply, text);
+        d->host->complain(d->store, text);
+}
+
+static void redis_told(Redis *d, const redisReply *reply) {
         StateBytes channel;
 
         if (d->subscriber_greetings != 0) {
@@ -251,9 +306,7 @@ static void redis_told(Redis *d, const redisReply *reply) {
                 return;
         }
         if (reply && reply->type == REDIS_REPLY_ERROR) {
-                /* A subscription that is refused. There is nobody to tell of it but people. */
-                (void) redis_error_read(reply, text);
-                d->host->complain(d->store, text);
+                redis_refused_subscription(d, reply);
                 return;
         }
         if (!reply || reply->type != REDIS_REPLY_ARRAY || reply->elements != 3 ||
@@ -261,14 +314,17 @@ static void redis_told(Redis *d, const redisReply *reply) {
                 redis_lose(d, -EBADMSG, "found something else, expected a message");
                 return;
         }
-        /* Nil, when there was nothing to unsubscribe from. */
-        if (!is_string(reply->element[1]))
+        if (!is_string(reply->element[1])) {
+                redis_lose(d, -EBADMSG, "found no channel, expected one");
                 return;
+        }
         channel = string_bytes(reply->element[1]);
         if (strcmp(reply->element[0]->str, "message") == 0 && is_string(reply->element[2]))
                 redis_deliver(d, channel, string_bytes(reply->element[2]));
         else if (strcmp(reply->element[0]->str, "subscribe") == 0)
-                d->host->subscribed(d->store, channel);
+                redis_confirmed(d, true, channel);
+        else if (strcmp(reply->element[0]->str, "unsubscribe") == 0)
+                redis_confirmed(d, false, channel);
 }
 
 static void on_reply(RedisConnection *c, const redisReply *reply, void *userdata) {
@@ -402,6 +458,26 @@ static int redis_send(void *driver, StateOperation *op) {
         return r;
 }
 
+static int redis_ask(Redis *d, bool subscribes, StateBytes channel) {
+        Question *q = malloc(sizeof(*q) + channel.size);
+        int r;
+
+        if (!q)
+                return -ENOMEM;
+        *q = (Question){ .subscribes = subscribes, .channel = { q->data, channel.size } };
+        memcpy(q->data, channel.data, channel.size);
+        r = redis_connection_send(d->subscriber,
+                        (const StateBytes[]){ subscribes ? LITERAL("SUBSCRIBE") : LITERAL("UNSUBSCRIBE"),
+                                        channel },
+                        2);
+        if (r < 0) {
+                free(q);
+                return r;
+        }
+        list_append(&d->questions, &q->node);
+        return 0;
+}
+
 static int redis_subscribe(void *driver, StateBytes channel) {
         Redis *d = driver;
         int r;
@@ -416,8 +492,7 @@ static int redis_subscribe(void *driver, StateBytes channel) {
                 }
                 redis_start_subscriber(d);
         }
-        return redis_connection_send(
-                        d->subscriber, (const StateBytes[]){ LITERAL("SUBSCRIBE"), channel }, 2);
+        return redis_ask(d, true, channel);
 }
 
 static int redis_unsubscribe(void *driver, StateBytes channel) {
@@ -425,8 +500,7 @@ static int redis_unsubscribe(void *driver, StateBytes channel) {
 
         if (!d->is_connected || !d->subscriber)
                 return -ENOTCONN;
-        return redis_connection_send(
-                        d->subscriber, (const StateBytes[]){ LITERAL("UNSUBSCRIBE"), channel }, 2);
+        return redis_ask(d, false, channel);
 }
 
 /* Without the loop */
@@ -508,6 +582,7 @@ static int redis_open(const StateHost *host, StateStore *store, sd_event *event,
         d->event = sd_event_ref(event);
         d->url = url;
         list_init(&d->operations);
+        list_init(&d->questions);
         r = redis_settings_read(&d->settings, url, error);
         if (r < 0) {
                 redis_close(d);

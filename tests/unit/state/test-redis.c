@@ -382,6 +382,22 @@ static void test_messages(void **state) {
         free(large);
 }
 
+/* The answer to a subscription that has ended meanwhile is not taken for that to a later one. */
+static void test_subscribe_anew(void **state) {
+        Fixture *f = *state;
+        StateStore *s = &f->store;
+
+        assert_int_equal(s->driver->subscribe(s->handle, BYTES("c")), 0);
+        assert_int_equal(s->driver->unsubscribe(s->handle, BYTES("c")), 0);
+        assert_int_equal(s->driver->subscribe(s->handle, BYTES("between")), 0);
+        assert_int_equal(s->driver->subscribe(s->handle, BYTES("c")), 0);
+        run_until(s, s->n_subscribed >= 2);
+        assert_int_equal(s->channel_size, 1); /* the latest */
+        publish(s, "c", STRING("one"));
+        run_until(s, s->n_messages == 1);
+        assert_int_equal(s->n_subscribed, 2);
+}
+
 /* Who ends it all gives up what is subscribed to as well, and gets it back when it asks again. */
 static void test_messages_again(void **state) {
         Fixture *f = *state;
@@ -600,6 +616,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_add, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_scan, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_messages, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_subscribe_anew, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_messages_again, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_leases, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_pipeline, setup, teardown),
