@@ -102,6 +102,10 @@ typedef struct StateHost {
         void (*subscribed)(StateStore *store, StateBytes channel);
         void (*message)(StateStore *store, StateBytes channel, StateBytes data);
 
+        /* The store has refused that subscription, which a complaint tells of. No more comes of it; but one
+         * that is not answered in either way within the time-out ends the connection. */
+        void (*refused)(StateStore *store, StateBytes channel);
+
         /* lmdb: hands a message to all who have subscribed to the channel, here and in the other workers of
          * the app (-EOPNOTSUPP: this is no worker; else as muster_channel_send()). What others send comes by
          * the same way, and not through the driver. */

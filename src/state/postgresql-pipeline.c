@@ -106,12 +106,16 @@ static StateBytes copy_name(const PostgresqlChannel *c, uint8_t buf[static MUSTE
         return (StateBytes){ buf, c->size };
 }
 
-static void end_listen(Postgresql *p, const Request *request) {
+static void end_listen(Postgresql *p, const Request *request, bool failed) {
         PostgresqlChannel *c = postgresql_channels_find(&p->channels, request->identifier);
         uint8_t name[MUSTER_STATE_KEY_MAX];
 
         if (!c || c->serial != request->serial)
                 return;
+        if (failed) {
+                p->host->refused(p->store, copy_name(c, name));
+                return;
+        }
         c->is_listening = true;
         p->host->subscribed(p->store, copy_name(c, name));
 }
@@ -120,12 +124,12 @@ static void end_request(Postgresql *p, Request *request, const PGresult *result,
         char text[STATE_TEXT_MAX];
 
         list_remove(&request->node);
+        if ((int) request->op.verb == POSTGRESQL_LISTEN)
+                end_listen(p, request, failed);
         if (failed) {
                 postgresql_error_get_text(result, text);
                 p->host->complain(p->store, text);
-        } else if ((int) request->op.verb == POSTGRESQL_LISTEN)
-                end_listen(p, request);
-        else if ((int) request->op.verb == POSTGRESQL_SWEEP && PQntuples(result) == POSTGRESQL_SWEEP_ROWS)
+        } else if ((int) request->op.verb == POSTGRESQL_SWEEP && PQntuples(result) == POSTGRESQL_SWEEP_ROWS)
                 p->writes_until_sweep = MIN(p->writes_until_sweep, (unsigned) WRITES_PER_FULL_SWEEP);
         free(request);
 }

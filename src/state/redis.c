@@ -289,12 +289,14 @@ static void redis_confirmed(Redis *d, bool subscribes, StateBytes channel) {
                 d->host->subscribed(d->store, channel);
 }
 
-/* There is nobody to tell of it but people. */
+/* No subscriber is told of it, only people. */
 static void redis_refused_subscription(Redis *d, const redisReply *reply) {
         _cleanup_free_ Question *q = redis_take_question(d);
         char text[STATE_TEXT_MAX];
 
         (void) redis_error_read(reply, text);
+        if (q && q->subscribes && !redis_will_hear_of(d, q->channel))
+                d->host->refused(d->store, q->channel);
         d->host->complain(d->store, text);
 }
 

@@ -169,7 +169,7 @@ static void send_waiting(muster_state *s) {
                 operation_send(s, list_entry(s->waiting.next, Operation, node));
 }
 
-static void arm_deadline(muster_state *s, uint64_t usec) {
+void store_arm_deadline(muster_state *s, uint64_t usec) {
         if (s->is_armed)
                 return;
         s->is_armed = sd_event_source_set_time(s->deadline, usec) >= 0 &&
@@ -180,7 +180,7 @@ static void operation_take(muster_state *s, Operation *o) {
         o->deadline_usec = clock_now_usec() + s->timeout_usec;
         s->n_operations++;
         s->n_bytes += o->bytes;
-        arm_deadline(s, o->deadline_usec);
+        store_arm_deadline(s, o->deadline_usec);
 }
 
 bool store_has_room(const muster_state *s, size_t n_bytes) {
@@ -308,6 +308,7 @@ static const StateHost host = {
         .complain = host_complain,
         .subscribed = subscription_took_effect,
         .message = subscription_message,
+        .refused = subscription_was_refused,
         .broadcast = publication_send,
 };
 
@@ -381,9 +382,22 @@ static void look_at_sent(muster_state *s, uint64_t now) {
                 operation_is_late(s, o);
 }
 
+/* Else who only listens would never know. */
+static void look_at_subscriptions(muster_state *s, uint64_t now) {
+        if (subscriptions_get_deadline(s) <= now)
+                give_up(s, -ENOTCONN, -ECONNABORTED, "It did not answer to a subscription in time.");
+}
+
+static uint64_t next_deadline(muster_state *s) {
+        const Operation *o = oldest(list_empty(&s->sent) ? &s->waiting : &s->sent);
+        uint64_t usec = subscriptions_get_deadline(s);
+
+        return o ? MIN(o->deadline_usec, usec) : usec;
+}
+
 static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
         muster_state *s = userdata;
-        uint64_t now = clock_now_usec();
+        uint64_t now = clock_now_usec(), next;
         Operation *o;
 
         /* It counts as armed meanwhile: what handlers ask for is due later than what is still there. */
@@ -391,13 +405,14 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
                 operation_end(s, o, s->error < 0 ? s->error : -ENOTCONN);
         if (!s->is_closed)
                 look_at_sent(s, now);
+        if (!s->is_closed)
+                look_at_subscriptions(s, now);
         if (s->is_closed)
                 return 0;
         s->is_armed = false;
-        if ((o = oldest(&s->sent)))
-                arm_deadline(s, o->deadline_usec);
-        else if ((o = oldest(&s->waiting)))
-                arm_deadline(s, o->deadline_usec);
+        next = next_deadline(s);
+        if (next < USEC_INFINITY)
+                store_arm_deadline(s, next);
         return 0;
 }
 

@@ -55,7 +55,7 @@ struct muster_state {
         unsigned n_failures;       /* of attempts, in a row */
         char told[STATE_TEXT_MAX]; /* why it is down, as last told; "": it is not, or was not told */
         sd_event_source *attempt;  /* the next one, or the end of the one under way */
-        sd_event_source *deadline; /* the oldest operation's, or a little earlier */
+        sd_event_source *deadline; /* the oldest operation's or subscription's, or a little earlier */
         sd_event_source *turn;     /* what must not be done from within a call */
         bool is_armed;             /* the deadline is */
         uint64_t complained_usec;
@@ -92,6 +92,9 @@ void store_want_turn(muster_state *s);
 /* All the handles on an embedded store that are open. */
 List *store_all(void);
 
+/* Looks at what is waited for, not later than then. */
+void store_arm_deadline(muster_state *s, uint64_t usec);
+
 /* Around every call of an application's handler. */
 void store_enter(muster_state *s);
 void store_leave(muster_state *s);
@@ -104,7 +107,11 @@ void subscriptions_lost(muster_state *s);
 void subscriptions_tell(muster_state *s);
 void subscriptions_free(muster_state *s);
 
+/* When the driver is to have answered the oldest one; USEC_INFINITY: it has answered all. */
+uint64_t subscriptions_get_deadline(const muster_state *s);
+
 void subscription_took_effect(StateStore *s, StateBytes channel);
+void subscription_was_refused(StateStore *s, StateBytes channel);
 void subscription_message(StateStore *s, StateBytes channel, StateBytes data);
 
 /* lease.c */

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "basic/assert-return.h"
+#include "basic/clock.h"
 #include "state/store.h"
 
 struct muster_subscription {
@@ -22,6 +23,7 @@ struct muster_subscription {
         bool is_effective; /* what is published now comes */
         bool is_told;      /* of that */
         bool is_over;
+        uint64_t deadline_usec; /* of the driver's answer; 0: none is waited for */
         StateBytes channel;
         char data[];
 };
@@ -87,11 +89,34 @@ void subscription_took_effect(StateStore *s, StateBytes channel) {
         list_foreach (node, &s->subscriptions) {
                 muster_subscription *n = list_entry(node, muster_subscription, node);
 
-                if (is_of(n, channel))
+                if (is_of(n, channel)) {
                         n->is_effective = true;
+                        n->deadline_usec = 0;
+                }
         }
         s->has_news = true;
         store_want_turn(s);
+}
+
+void subscription_was_refused(StateStore *s, StateBytes channel) {
+        list_foreach (node, &s->subscriptions) {
+                muster_subscription *n = list_entry(node, muster_subscription, node);
+
+                if (is_of(n, channel))
+                        n->deadline_usec = 0;
+        }
+}
+
+uint64_t subscriptions_get_deadline(const muster_state *s) {
+        uint64_t usec = USEC_INFINITY;
+
+        list_foreach (node, &s->subscriptions) {
+                const muster_subscription *n = list_entry(node, muster_subscription, node);
+
+                if (!n->is_over && n->deadline_usec > 0)
+                        usec = MIN(usec, n->deadline_usec);
+        }
+        return usec;
 }
 
 void subscription_message(StateStore *s, StateBytes channel, StateBytes data) {
@@ -115,9 +140,15 @@ void subscription_message(StateStore *s, StateBytes channel, StateBytes data) {
 }
 
 static int ask(muster_state *s, muster_subscription *n) {
-        int r = s->driver->subscribe(s->driver_data, n->channel);
+        int r;
 
+        n->deadline_usec = clock_now_usec() + s->timeout_usec;
+        r = s->driver->subscribe(s->driver_data, n->channel); /* it may be answered already */
         n->is_asked = r >= 0;
+        if (r < 0)
+                n->deadline_usec = 0;
+        else if (n->deadline_usec > 0)
+                store_arm_deadline(s, n->deadline_usec);
         return r;
 }
 
@@ -131,8 +162,10 @@ void subscriptions_connect(muster_state *s) {
                 if (first == n)
                         (void) ask(s, n); /* what cannot even be asked for shows when the connection breaks
                                            */
-                else
+                else {
                         n->is_asked = first && first->is_asked;
+                        n->deadline_usec = first ? first->deadline_usec : 0;
+                }
         }
 }
 
@@ -141,6 +174,7 @@ void subscriptions_lost(muster_state *s) {
                 muster_subscription *n = list_entry(node, muster_subscription, node);
 
                 n->is_asked = n->is_effective = n->is_told = false;
+                n->deadline_usec = 0;
         }
 }
 
@@ -184,6 +218,7 @@ _public_ int muster_state_subscribe(muster_state *s, const void *channel, ssize_
         if (other) {
                 n->is_asked = other->is_asked;
                 n->is_effective = other->is_effective;
+                n->deadline_usec = other->deadline_usec;
                 s->has_news = s->has_news || n->is_effective;
                 if (n->is_effective)
                         store_want_turn(s);

@@ -286,6 +286,20 @@ def test_a_lease_that_was_taken_and_never_answered(server, proxied, client):
     assert lease.wait_held().is_held
 
 
+def test_a_subscription_that_is_not_answered(server, client):
+    """Who only listens is told that the server stands still, and hears what is published when it goes on."""
+    c = client(server.url, timeout=1000000)
+    c.wait_connected()
+    server.pause()
+    s = c.subscribe(b"channel")
+    c.wait_change("ENOTCONN")
+    assert not c.is_connected()
+    server.resume()
+    s.effective()
+    client(server.url).publish(b"channel", b"m").ok()
+    s.wait_messages(None, b"m")
+
+
 def test_killed_again_and_again_beneath_two(server, client):
     """The sum stays within what is known, and every sum told is told once."""
     pair = [client(server.url, timeout=800000) for _ in range(2)]

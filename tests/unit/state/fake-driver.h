@@ -16,6 +16,7 @@ typedef struct Fake {
         StateOperation latest; /* that is no message: a copy, whose bytes are not valid */
         bool keeps_silent;     /* connect() does not end; these two are kept from one handle to the next */
         bool refuses;          /* connect() fails */
+        bool ignores_subscriptions;
 } Fake;
 
 #define FAKE_SYMBOL "muster_fake"

@@ -216,6 +216,10 @@ static void host_subscribed(StateStore *s, StateBytes channel) {
         s->channel_size = channel.size;
 }
 
+static void host_refused(StateStore *s, StateBytes channel) {
+        s->n_refused++;
+}
+
 static void host_message(StateStore *s, StateBytes channel, StateBytes data) {
         s->n_messages++;
         memcpy(s->channel, channel.data, channel.size);
@@ -238,6 +242,7 @@ static const StateHost host = {
         .complain = host_complain,
         .subscribed = host_subscribed,
         .message = host_message,
+        .refused = host_refused,
         .broadcast = host_broadcast,
 };
 

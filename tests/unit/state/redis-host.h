@@ -37,7 +37,7 @@ struct muster_state {
         void *handle;
         StateUrl url;
 
-        unsigned n_connected, n_lost, n_finished, n_complaints, n_subscribed, n_messages;
+        unsigned n_connected, n_lost, n_finished, n_complaints, n_subscribed, n_refused, n_messages;
         int lost_error;
         char lost_text[STATE_TEXT_MAX], complaint[STATE_TEXT_MAX];
         char channel[MUSTER_STATE_KEY_MAX + 1], message[MUSTER_STATE_MESSAGE_MAX + 1];

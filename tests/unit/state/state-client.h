@@ -23,7 +23,7 @@ struct muster_state {
         void *d;
         sd_event *event;
 
-        unsigned n_connected, n_lost, n_complaints, n_finished, n_subscribed, n_messages;
+        unsigned n_connected, n_lost, n_complaints, n_finished, n_subscribed, n_refused, n_messages;
         int lost_error;
         char lost_text[STATE_TEXT_MAX];
         char complaint[STATE_TEXT_MAX];
@@ -107,6 +107,11 @@ static inline void client_subscribed(StateStore *c, StateBytes channel) {
         client_tell(c, "subscribed");
 }
 
+static inline void client_refused(StateStore *c, StateBytes channel) {
+        c->n_refused++;
+        client_tell(c, "refused");
+}
+
 static inline void client_message(StateStore *c, StateBytes channel, StateBytes data) {
         c->n_messages++;
         c->channel_size = channel.size;
@@ -123,6 +128,7 @@ static const StateHost client_host = {
         .complain = client_complain,
         .subscribed = client_subscribed,
         .message = client_message,
+        .refused = client_refused,
 };
 
 /* Loads the plugin as the core does. */

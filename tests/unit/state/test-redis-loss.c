@@ -261,6 +261,7 @@ static void test_user(void **state) {
         assert_int_equal(s.driver->subscribe(s.handle, BYTES("own:c")), 0);
         run_until(&s, s.n_subscribed == 1);
         assert_string_equal(s.channel, "own:c");
+        assert_int_equal(s.n_refused, 1);
         assert_int_equal(s.n_lost, 2);
         store_close(&s);
         server_done(&server);

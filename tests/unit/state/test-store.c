@@ -63,7 +63,7 @@ static int setup(void **state) {
 static int teardown(void **state) {
         Fixture *f = *state;
 
-        f->fake->keeps_silent = f->fake->refuses = false;
+        f->fake->keeps_silent = f->fake->refuses = f->fake->ignores_subscriptions = false;
         muster_state_close(f->store);
         /* One that was closed by a handler is freed by its turn. */
         while (sd_event_run(f->event, 0) > 0)
@@ -175,6 +175,43 @@ static void test_subscribe_in_handler(void **state) {
         assert_int_equal(f->n_calls, 4);
 }
 
+static void run_for(Fixture *f, uint64_t usec) {
+        uint64_t until = clock_now_usec() + usec, now;
+
+        while ((now = clock_now_usec()) < until)
+                assert_true(sd_event_run(f->event, until - now) >= 0);
+}
+
+static void on_message(muster_subscription *n, const void *data, size_t size, void *userdata) {
+        record(userdata, data ? 1 : 0);
+}
+
+/* A subscription that is answered by nothing within the time-out ends the connection, as who only listens
+ * would never know; a refusal is an answer. */
+static void test_subscription_times_out(void **state) {
+        muster_subscription *refused, *first, *second;
+        Fixture *f = *state;
+        uint64_t begin;
+
+        f->fake->ignores_subscriptions = true;
+        assert_int_equal(muster_state_subscribe(f->store, "refused", -1, on_message, f, &refused), 0);
+        f->fake->host->refused(f->fake->store, (StateBytes){ "refused", 7 });
+        run_for(f, TIMEOUT_USEC / 4);
+        begin = clock_now_usec();
+        assert_int_equal(muster_state_subscribe(f->store, "c", -1, on_message, f, &first), 0);
+        assert_int_equal(muster_state_subscribe(f->store, "c", -1, on_message, f, &second), 0);
+        muster_subscription_free(first);
+        while (muster_state_is_connected(f->store))
+                assert_true(sd_event_run(f->event, UINT64_MAX) >= 0);
+        assert_true(clock_now_usec() - begin >= TIMEOUT_USEC);
+        assert_int_equal(f->n_calls, 0);
+
+        f->fake->ignores_subscriptions = false;
+        while (f->n_calls < 2)
+                assert_true(sd_event_run(f->event, UINT64_MAX) >= 0);
+        assert_true(muster_state_is_connected(f->store));
+}
+
 static StateOperation *latest(Fixture *f) {
         return list_entry(f->fake->operations.prev, StateOperation, driver_node);
 }
@@ -262,6 +299,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_close_when_lost_with_lease, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_time_outs_one_by_one, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_subscribe_in_handler, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_subscription_times_out, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_release_while_renewing, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_ask_when_open_fails, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_close_while_opened, setup, teardown),
