@@ -305,9 +305,11 @@ static void test_backend_terminated(void **state) {
         assert_int_equal(do_set(&one, bytes("k"), bytes("x")), 0);
 }
 
+/* Of the latest connection: the backend of one that is closed may not have ended yet. */
 static pid_t backend_pid(void) {
-        return (pid_t) server_count(
-                        &server, "SELECT pid FROM pg_stat_activity WHERE application_name = 'muster'");
+        return (pid_t) server_count(&server,
+                        "SELECT pid FROM pg_stat_activity WHERE application_name = 'muster'"
+                        " ORDER BY backend_start DESC LIMIT 1");
 }
 
 static void wait_for_exit(int pidfd) {
@@ -340,7 +342,7 @@ static void test_stopped_backend(void **state) {
                 ;
         start = clock_now_usec();
         driver->disconnect(one.d);
-        assert_true(clock_now_usec() - start < 2 * USEC_PER_SEC);
+        assert_true(clock_now_usec() - start < PATIENCE_USEC);
         driver->disconnect(one.d);
         free(data); /* it is not looked at any more */
         memset(ops, 0xFF, sizeof(ops));
