@@ -113,20 +113,26 @@ static void on_stopped(muster_cluster *cluster, void *userdata) {
 
 static int on_input(sd_event_source *source, int fd, uint32_t events, void *userdata) {
         static char line[4096];
-        ssize_t n = read(fd, line, sizeof(line) - 1);
+        static size_t size; /* of what is there of a line already */
         char *p = line, *end, *rest;
+        ssize_t n;
 
+        if (size == sizeof(line) - 1)
+                abort();
+        n = read(fd, line + size, sizeof(line) - 1 - size);
         if (n <= 0) {
                 sd_event_source_set_enabled(source, SD_EVENT_OFF);
                 return muster_cluster_stop(userdata);
         }
-        line[n] = '\0';
+        line[size + (size_t) n] = '\0';
         for (; (end = strchr(p, '\n')); p = end + 1) {
                 *end = '\0';
                 unsigned long to = strtoul(p, &rest, 10);
                 if (to == 0 || to > WORKERS_MAX || muster_cluster_worker_send(workers[to], rest + 1, -1) < 0)
                         abort();
         }
+        size = strlen(p);
+        memmove(line, p, size);
         return 0;
 }
 

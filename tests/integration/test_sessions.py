@@ -66,10 +66,15 @@ def redis_of(m):
     return next(p for p in m.worker_processes() if pathlib.Path(f"/proc/{p.pid}/comm").read_text().startswith("redis"))
 
 
-def is_written(sessions):
-    """Whether the Redis has handed all of its data to the kernel."""
+def info(sessions, section):
+    """What the Redis says of itself; nothing, if there is none."""
     sock = f"{sessions.environment['RUNTIME_DIRECTORY']}/redis.sock"
-    said = subprocess.run(["redis-cli", "-s", sock, "info", "persistence"], capture_output=True, text=True, timeout=30).stdout
+    return subprocess.run(["redis-cli", "-s", sock, "info", section], capture_output=True, text=True, timeout=30).stdout
+
+
+def is_written(sessions):
+    """Whether it has handed all of its data to the kernel."""
+    said = info(sessions, "persistence")
     return "aof_buffer_length:0\n" in said and "aof_pending_bio_fsync:0\n" in said
 
 
@@ -95,6 +100,8 @@ def test_sessions(sessions, ready):
     redis.kill(signal.SIGKILL)
     m.wait_status(lambda s: "; agent redis is " in s)
     m.wait_status(lambda s: s.startswith("2/2 workers ready") and "agent" not in s)
+    # both workers, and who asks: before a worker has noticed that the connection is gone it answers with an error
+    m.wait_until(lambda: "connected_clients:3\n" in info(sessions, "clients"), "the connections of both workers")
     visit()
     visit()
     assert {p.pid for p in m.worker_processes()} == workers - {redis.pid} | {redis_of(m).pid}

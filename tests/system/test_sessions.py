@@ -50,6 +50,17 @@ def redis(web):
     return agent
 
 
+def info(web, section):
+    """What it says of itself; nothing, if there is none."""
+    return web.machine.run('redis-cli', '-s', '/run/muster/web/run/redis.sock', 'info', section, check=False).stdout
+
+
+def is_written(web):
+    """Whether it has handed all of its data to the kernel."""
+    said = info(web, 'persistence')
+    return 'aof_buffer_length:0\n' in said and 'aof_pending_bio_fsync:0\n' in said
+
+
 def visit(web):
     """Who comes back with the cookie that it was given: how often it was there, and who has answered."""
     found = json.loads(web.machine.run('curl', '-sf', '-c', '/root/jar', '-b', '/root/jar', URL).stdout)
@@ -74,8 +85,11 @@ def test_sessions(web):
     assert f'/{web.name}/agent-redis.' in groups
     assert 'Agent redis' in web.wait_said(f'(pid {agent["pid"]}) is ready')[0]['MESSAGE']
 
+    wait_for(lambda: is_written(web), 'all is written')
     machine.kill(agent['pid'], 'KILL')
     wait_for(lambda: redis(web)['state'] == 'ready' and redis(web)['pid'] != agent['pid'], 'the next Redis')
+    # both workers, and who asks: before a worker has noticed that the connection is gone it answers with an error
+    wait_for(lambda: 'connected_clients:3\n' in info(web, 'clients'), 'both workers have it')
     views += 1
     assert visit(web)[0] == views
 
