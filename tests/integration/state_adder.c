@@ -108,6 +108,15 @@ static void pause_at_random(void) {
         usleep(r % 30000);
 }
 
+/* Who is killed before it has done anything, again and again, never comes to the end. */
+static void wait_for_progress(void) {
+        static uint64_t last;
+
+        while (atomic_load(&shared->highest) == last && atomic_load(&shared->failed) == 0)
+                usleep(1000);
+        last = atomic_load(&shared->highest);
+}
+
 static uint64_t count_told(uint64_t sum) {
         uint64_t n = 0;
 
@@ -158,6 +167,7 @@ int main(int argc, char *argv[]) {
                 pids[i] = start();
         for (unsigned i = 0; atomic_load(&shared->highest) < (uint64_t) target; i++) {
                 pause_at_random();
+                wait_for_progress();
                 if (pids[i % N_PROCESSES] > 0)
                         n_kills += kill_and_start(&pids[i % N_PROCESSES]);
                 if (atomic_load(&shared->failed) != 0)

@@ -485,10 +485,9 @@ static void do_release(char **words) {
 
 static void do_held(char **words) {
         const Deed *d = find_deed(words[1]);
-        bool held = d->lease && muster_lease_is_held(d->lease);
 
-        begin_line('v');
-        printf(" %lu %d %llu\n", d->id, held,
+        begin_line('v'); /* the time first: it was held then or later */
+        printf(" %lu %d %llu\n", d->id, d->lease && muster_lease_is_held(d->lease),
                         (unsigned long long) (d->lease ? muster_lease_get_fence(d->lease) : 0));
 }
 

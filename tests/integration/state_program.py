@@ -286,7 +286,9 @@ class Client:
     # Handles
 
     def open(self, url, handle=0, wait=True, **options):
-        """@options: timeout=USEC, credential=PATH, required=True, plain=True. Returns what muster_state_open() did."""
+        """@options: timeout=USEC, credential=PATH, required=True, plain=True. Returns what muster_state_open() did. An operation has a
+        minute, if nothing else is said: what a machine under load takes for many is no failure."""
+        options.setdefault("timeout", 60_000_000)
         words = [name if value is True else f"{name}={value}" for name, value in options.items() if value is not None]
         n = len(self.told)
         self.say(" ".join(["open", str(handle), to_word(url), *words]))

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 
 from harness import DEADLINE
 
@@ -319,7 +320,14 @@ class Postgresql(Store):
         self.authentication = "trust"
         if not self.server:
             self.start()
+        self.end_sessions()
         self.sql("drop owned by tester; alter role tester password null", self.database)
+
+    def end_sessions(self):
+        """Those of the test before: what one still carries out, it would leave to the next test."""
+        end = time.monotonic() + DEADLINE
+        while self.sql("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'tester'"):
+            assert time.monotonic() < end, "a session does not end"
 
     def stop(self):
         server, self.server = self.server, None

@@ -92,8 +92,14 @@ def test_lease_goes_on(store):
     with worker(store) as a, worker(store) as b:
         workers, fences = [a, b], []
         for _ in range(3):
-            a.wait_until(lambda: any(int(w.text("/lease")) for w in workers))
-            held = [int(w.text("/lease")) for w in workers]
+            held = []
+
+            def ask():  # it may be lost, and be the other's, while they are asked one after the other
+                first, second, again = (int(w.text("/lease")) for w in (a, b, a))
+                held[:] = first, second
+                return first == again and any(held)
+
+            a.wait_until(ask)
             assert sum(fence > 0 for fence in held) == 1
             fences.append(max(held))
             workers[held.index(max(held))].kill_serving()

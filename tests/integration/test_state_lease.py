@@ -35,10 +35,11 @@ def test_exclusive_among_three(store, client):
     """One has it; what it gives back the next one has; fences grow."""
     clients = [client(store.url) for _ in range(3)]
     leases = [c.lease(b"name", TERM) for c in clients]
-    had = []
+    had, fences = [], []
     for _ in leases:
         lease = holder(leases, had)
         turn = lease.turns()[-1]
+        fences.append(turn.fence)
         assert turn.is_held and turn.fence > 0
         for other in leases:
             if other is not lease and other not in had:
@@ -49,20 +50,22 @@ def test_exclusive_among_three(store, client):
         had.append(lease)
         lease.release()
         lease.client.ping()
-    fences = [lease.turns()[0].fence for lease in had]
     assert fences == sorted(set(fences))
 
 
 def test_a_killed_owner_is_followed_within_the_time(store, client):
     ttl = 1
     owner, heir = client(store.url), client(store.url)
-    first = owner.lease(b"name", ttl).wait_held()
+    lease = owner.lease(b"name", ttl)
+    first = lease.wait_held()
     waiting = heir.lease(b"name", ttl)
     refused(heir)
+    seen = lease.held()
     killed = time.monotonic()
     owner.kill()
     second = waiting.wait_held()
-    assert killed <= second.time <= killed + ttl + ALLOWANCE
+    assert not seen.is_held or second.time >= seen.time  # not held: we stood still
+    assert second.time <= killed + ttl + ALLOWANCE
     assert second.fence > first.fence
 
 
@@ -88,7 +91,7 @@ def test_an_owner_that_stands_still(store, client):
     told = lease.wait_held(False, m)
     assert not told.is_held and told.fence == 0
     before = [t for t in owner.told[n : asked.index] if t.kind != "l"]
-    assert not before and all(not turn.held for turn in lease.turns()[1:])
+    assert not before and not lease.turns()[-1].held
     assert waiting.held().is_held and waiting.held().fence == second.fence
     waiting.release()
     third = lease.wait_held(True, m)
@@ -103,11 +106,12 @@ def test_a_renewed_lease_stays(store, client):
         first = lease.wait_held()
         other = b.lease(b"name", 0.5)
         b.pump(1.5)  # nothing is to come
+        others = other.held()
         still = lease.held()
         if still.is_held and still.fence == first.fence and len(lease.turns()) == 1:
-            assert other.turns() == [] and other.held().is_held is False
+            assert other.turns() == [] and not others.is_held
             return
-        assert len(lease.turns()) > 1
+        lease.wait_held(False)
         a.finish()
         b.finish()
     raise AssertionError("lost three times")
@@ -146,7 +150,8 @@ def test_closing_gives_back(store, client):
 
 
 def test_an_end_in_order_gives_back(store, client):
-    a, b = client(store.url), client(store.url)
+    # with lmdb there is little time for it, which a disk may need alone
+    a, b = client(store.url + ("?sync=none" if isinstance(store, Lmdb) else "")), client(store.url)
     first = a.lease(b"name", LONG).wait_held()
     a.finish()
     assert b.lease(b"name", LONG).wait_held().fence > first.fence
@@ -158,17 +163,17 @@ def test_never_two_at_once(store, client):
     ttl = 0.4
     clients = [client(store.url) for _ in range(3)]
     leases = [c.lease(b"name", ttl) for c in clients]
-    log, over = [], 0
+    log, over = {}, 0
     for i in range(12):
         lease = holder(leases)
         c, turn = lease.client, lease.turns()[-1]
-        assert turn.time >= over
         c.ask_set(b"log/%03d" % i, b"%d" % turn.fence)
         seen = lease.held()
-        if not seen.is_held:  # we stood still
+        if not seen.is_held or seen.fence != turn.fence:  # we stood still
+            c.wait(lambda turn=turn, lease=lease: lease.turns()[-1] is not turn, "word of the loss")
             continue
-        log.append(turn.fence)
-        over = seen.time
+        assert turn.time >= over
+        log[i], over = turn.fence, seen.time
         if i % 3 == 0:
             lease.release()
         elif i % 3 == 1:
@@ -184,10 +189,11 @@ def test_never_two_at_once(store, client):
             c = clients[-1]
         leases.append(c.lease(b"name", ttl))
         c.ping()
-    assert log == sorted(set(log)) and len(log) >= 6
+    fences = list(log.values())
+    assert fences == sorted(set(fences)) and len(fences) >= 6
     c = clients[-1]
-    written = [int(c.value(key)) for key in sorted(c.scan_all(b"log/")[0])]
-    assert written == sorted(set(written))
+    written = {int(key[4:]): int(c.value(key)) for key in c.scan_all(b"log/")[0]}
+    assert all(written.get(i, fence) == fence for i, fence in log.items())
 
 
 def test_fences_outlive_everybody(store, client):
@@ -224,13 +230,13 @@ def test_two_claims_of_one_process(store, client):
     c = client(store.url)
     c.open(store.url, handle=1)
     leases = [c.lease(b"name", TERM, handle=i) for i in (0, 0, 1)]
-    had = []
+    had, fences = [], []
     for _ in range(3):
         lease = holder(leases, had)
+        fences.append(lease.turns()[-1].fence)
         assert sum(each.held().is_held for each in leases if each not in had) <= 1
         had.append(lease)
         lease.release()
-    fences = [lease.turns()[0].fence for lease in had]
     assert fences == sorted(set(fences))
 
 
@@ -264,6 +270,7 @@ def test_released_while_it_waits(store, client):
     waiting = b.lease(b"name", LONG)
     refused(b)
     waiting.release()
+    b.ping()
     lease.release()
     a.value(b"something")
     c = client(store.url)
@@ -313,7 +320,7 @@ def test_lost_and_held_again(server, client):
     n = len(lease.told)
     server.start()
     again = lease.wait_held(True, n)
-    assert again.fence > first.fence and lease.held().is_held
+    assert again.fence > first.fence and again.is_held
 
 
 def test_a_short_absence_of_the_server_costs_no_long_lease(server, client):

@@ -27,6 +27,11 @@ def used(path):
     return path.stat().st_blocks * 512
 
 
+def read(c, key):
+    """The value of a key that is there, of a client whose operations have little time."""
+    return until(lambda: getattr(c.get(key), "value", None), "a value")
+
+
 # Where it is
 
 
@@ -54,7 +59,7 @@ def test_a_directory_that_cannot_be(lmdb, client):
     assert c.set(b"key", b"v").error in ("ENOTCONN", "EACCES")
     (lmdb.folder / "later").mkdir()
     c.wait_connected()
-    c.set(b"key", b"v").ok()
+    until(lambda: c.set(b"key", b"v").error == "0", "a write")
     d = client()
     assert d.open(f"lmdb:{lmdb.folder}/never/state", required=True, timeout=300000) in ("ENOTCONN", "EACCES", "ENOENT")
 
@@ -88,8 +93,8 @@ def test_no_permission(lmdb, client, what):
     for path in (lmdb.path, *lmdb.path.iterdir()):
         path.chmod(0o777)
     c.wait_connected()
-    assert c.value(b"key") == b"v"
-    c.set(b"key", b"w").ok()
+    assert read(c, b"key") == b"v"
+    until(lambda: c.set(b"key", b"w").error == "0", "a write")
 
 
 def test_nobody_else_may_read_it(lmdb, client):
@@ -183,8 +188,9 @@ def test_one_that_stands_still_while_it_writes(lmdb, client):
     """It may have the lock: others still read at once (by a handle that no write waits on), their loops go on, and a write says
     -ETIMEDOUT at the worst. When the other one goes on all does."""
     c = client(lmdb.url, timeout=400000)
-    c.set(b"key", b"v").ok()
+    c.wait_connected()
     c.open(lmdb.url, handle=1)
+    c.set(b"key", b"v", handle=1).ok()
     victim = client(lmdb.url)
     locked = 0
     for _ in range(15):
@@ -201,15 +207,15 @@ def test_one_that_stands_still_while_it_writes(lmdb, client):
             assert r.time - began >= 0.399
             c.ping()
             newcomer = client(lmdb.url, timeout=400000)
-            read = newcomer.ask_get(b"key")
+            asked_too = newcomer.ask_get(b"key")
             newcomer.ping()
-            assert read.result().error in ("0", "ENOTCONN")
+            assert asked_too.result().error in ("0", "ENOTCONN")
         victim.resume()
         results_of(asked)
         until(lambda: c.add(b"m", 1).error == "0", "a write")
         if locked >= 2:
             break
-    assert int(c.value(b"m")) >= 1
+    assert int(read(c, b"m")) >= 1
 
 
 def test_one_that_stands_still_while_it_opens(lmdb, client):
@@ -225,7 +231,7 @@ def test_one_that_stands_still_while_it_opens(lmdb, client):
         d.ping()
         assert asked.result().error in ("ENOTCONN", "ETIMEDOUT")
         assert client().open(lmdb.url, required=True, timeout=400000) in ("ENOTCONN", "ETIMEDOUT")
-    assert until(lambda: d.value(b"key") if d.is_connected() else None, "the store") == b"v"
+    assert read(d, b"key") == b"v"
 
 
 def test_readers_that_were_killed(lmdb, client):
@@ -402,7 +408,7 @@ def test_a_disk_that_is_full_from_the_start(lmdb, client, small_disk):
     assert r.error in ("ENOSPC", "ENOTCONN"), r
     subprocess.run(["nsenter", "--mount", "--target", str(c.pid), "rm", f"{lmdb.path}/filler"], check=True)
     until(lambda: c.set(b"key", b"v").error == "0", "room")
-    assert c.value(b"key") == b"v"
+    assert read(c, b"key") == b"v"
 
 
 # Files that are damaged
@@ -441,7 +447,7 @@ def test_a_file_that_is_something_else(lmdb, client, text):
     assert use(c) <= {"EBADMSG", "ENOTCONN"}
     assert path.read_bytes() == text
     d = client()
-    assert d.open(lmdb.url, required=True, timeout=300000) == "EBADMSG"
+    assert d.open(lmdb.url, required=True) == "EBADMSG"
 
 
 @pytest.mark.parametrize("part", ["1", "4095", "4096", "8191", "8192", "12288", "1/4", "1/2", "3/4", "-4096", "-1"])
@@ -478,7 +484,7 @@ def test_a_file_that_is_damaged_somewhere(lmdb, client):
             found = use(c)
             c.finish()
         except AssertionError as e:
-            assert "ended before" in str(e)
+            assert "ended before" in str(e) or "it ended with" in str(e)
             assert c.process.wait() in (-signal.SIGSEGV, -signal.SIGBUS)
             n_deaths += 1
         else:
