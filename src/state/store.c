@@ -293,10 +293,8 @@ static void host_connected(StateStore *s) {
         (void) sd_event_source_set_enabled(s->attempt, SD_EVENT_OFF);
         if (s->is_closed)
                 return;
+        subscriptions_connect(s); /* before the handler, whose own would be asked for twice */
         tell_change(s, 0, "Connected.");
-        if (s->is_closed)
-                return;
-        subscriptions_connect(s);
         send_waiting(s);
 }
 

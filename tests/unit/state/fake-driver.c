@@ -14,6 +14,7 @@ static int fake_open(const StateHost *host, StateStore *store, sd_event *event, 
                 void **ret, char error[static STATE_TEXT_MAX]) {
         muster_fake.host = host;
         muster_fake.store = store;
+        muster_fake.n_subscribed = 0;
         let_go(&muster_fake);
         *ret = &muster_fake;
         return 0;
@@ -46,6 +47,7 @@ static int fake_send(void *driver, StateOperation *op) {
 static int fake_subscribe(void *driver, StateBytes channel) {
         Fake *f = driver;
 
+        f->n_subscribed++;
         if (!f->ignores_subscriptions)
                 f->host->subscribed(f->store, channel);
         return 0;

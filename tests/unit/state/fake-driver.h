@@ -13,6 +13,7 @@ typedef struct Fake {
         StateStore *store;
         List operations; /* that it was given, by driver_node */
         unsigned n_operations;
+        unsigned n_subscribed; /* calls of subscribe() for this handle */
         StateOperation latest; /* that is no message: a copy, whose bytes are not valid */
         bool keeps_silent;     /* connect() does not end; these two are kept from one handle to the next */
         bool refuses;          /* connect() fails */

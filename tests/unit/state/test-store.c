@@ -212,6 +212,34 @@ static void test_subscription_times_out(void **state) {
         assert_true(muster_state_is_connected(f->store));
 }
 
+static void on_change_subscribe(muster_state *s, int error, const char *text, void *userdata) {
+        Fixture *f = userdata;
+        muster_subscription *n;
+
+        if (error < 0)
+                return;
+        assert_int_equal(muster_state_subscribe(s, "c", -1, on_message, f, &n), 0);
+        assert_int_equal(muster_state_subscribe(s, "d", -1, on_message, f, &n), 0);
+}
+
+/* The driver is asked once for each channel, also when the handler that hears of the connection subscribes:
+ * to one that is subscribed to already, and to another. */
+static void test_subscribe_when_connected(void **state) {
+        Fixture *f = *state;
+        const muster_state_options options = { .size = sizeof(options),
+                .timeout_usec = TIMEOUT_USEC,
+                .changed = on_change_subscribe,
+                .userdata = f };
+
+        f->store = muster_state_close(f->store);
+        assert_int_equal(muster_state_open(f->event, "redis://", &options, &f->store), 0);
+        assert_int_equal(muster_state_subscribe(f->store, "c", -1, on_message, f, &f->subscription), 0);
+        run_until_connected(f);
+        assert_int_equal(f->fake->n_subscribed, 2);
+        while (f->n_calls < 3)
+                assert_true(sd_event_run(f->event, UINT64_MAX) >= 0);
+}
+
 static StateOperation *latest(Fixture *f) {
         return list_entry(f->fake->operations.prev, StateOperation, driver_node);
 }
@@ -300,6 +328,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_time_outs_one_by_one, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_subscribe_in_handler, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_subscription_times_out, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_subscribe_when_connected, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_release_while_renewing, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_ask_when_open_fails, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_close_while_opened, setup, teardown),
