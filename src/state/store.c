@@ -269,8 +269,15 @@ static void tell_down(muster_state *s, int error, const char *text) {
         tell_change(s, error, text);
 }
 
+/* One that comes and goes is as bad as one that does not come. */
+static bool has_lasted(const muster_state *s) {
+        return s->link == STATE_UP && clock_now_usec() - s->connected_usec >= PAUSE_MAX_USEC;
+}
+
 /* The driver has let go of everything. */
 static void go_down(muster_state *s, int error, int error_of_sent, const char *text) {
+        if (has_lasted(s))
+                s->n_failures = 0;
         s->link = STATE_DOWN;
         s->error = error;
         if (s->is_closed)
@@ -288,7 +295,7 @@ static void host_lost(StateStore *s, int error, const char *text) {
 static void host_connected(StateStore *s) {
         s->link = STATE_UP;
         s->error = 0;
-        s->n_failures = 0;
+        s->connected_usec = clock_now_usec();
         s->told[0] = '\0';
         (void) sd_event_source_set_enabled(s->attempt, SD_EVENT_OFF);
         if (s->is_closed)

@@ -52,7 +52,8 @@ struct muster_state {
         void *driver_data;
         StateLink link;
         int error;                 /* of the latest attempt */
-        unsigned n_failures;       /* of attempts, in a row */
+        unsigned n_failures;       /* of attempts, in a row, and of connections that did not last */
+        uint64_t connected_usec;   /* since when it is up */
         char told[STATE_TEXT_MAX]; /* why it is down, as last told; "": it is not, or was not told */
         sd_event_source *attempt;  /* the next one, or the end of the one under way */
         sd_event_source *deadline; /* the oldest operation's or subscription's, or a little earlier */

@@ -256,24 +256,40 @@ def test_done_and_not_answered_in_time(server, proxied, client):
 
 
 def test_cut_again_and_again(server, proxied, client):
-    """At whichever moment: what was told to be done is, and what was told not to be is not."""
+    """At whichever moment: what was told to be done is, and what was told not to be is not. By one client after the other, as each waits
+    longer when its connections do not last."""
     proxy, url = proxied
-    c, witness = client(url, timeout=3000000), client(server.url)
+    witness = client(server.url)
     rng, asked = random.Random(8), []
-    for _ in range(20):
-        c.wait(lambda: c.changes() and c.changes()[-1].error == "0", "a connection")
-        now = [c.ask_add(b"n", 1) for _ in range(100)]
-        asked += now
-        c.wait(lambda now=now: now[rng.randrange(5)].told, "some answers")
-        if rng.randrange(2):
-            proxy.withhold()
-            c.ping()
-        proxy.cut()
-        results_of(now)
+    for _ in range(5):
+        c = client(url, timeout=3000000)
+        for _ in range(4):
+            c.wait(lambda c=c: c.changes() and c.changes()[-1].error == "0", "a connection")
+            now = [c.ask_add(b"n", 1) for _ in range(100)]
+            asked += now
+            c.wait(lambda now=now: now[rng.randrange(5)].told, "some answers")
+            if rng.randrange(2):
+                proxy.withhold()
+                c.ping()
+            proxy.cut()
+            results_of(now)
+        c.close_handle()
     done, unknown = account(results_of(asked))
     assert done <= int(witness.value(b"n")) <= done + unknown
     sums = [r.number for r in results_of(asked) if r.error == "0"]
     assert len(set(sums)) == len(sums)
+
+
+def test_connections_that_do_not_last(server, proxied, client):
+    """Each pause is longer than the one before, though the store is there every time: no flood of connections, or of texts."""
+    proxy, url = proxied
+    c = client(url)
+    c.wait_connected()
+    for least in (0.1, 0.2, 0.4, 0.8):
+        n, cut = len(c.changes()), time.monotonic()
+        proxy.cut()
+        assert c.wait_connected(n).time - cut >= least
+    assert [change.error != "0" for change in c.changes()] == [False, True] * 4 + [False]
 
 
 def test_a_lease_that_was_taken_and_never_answered(server, proxied, client):

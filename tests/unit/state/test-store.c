@@ -13,6 +13,7 @@
 #include "basic/clock.h"
 #include "fake-driver.h"
 #include "muster/state.h"
+#include "state/store.h"
 
 /* So long may this process stand still without that a test fails. */
 #define TIMEOUT_USEC (2 * USEC_PER_SEC)
@@ -122,6 +123,31 @@ static void test_close_when_lost_with_lease(void **state) {
         lose(f);
         assert_null(f->store);
         assert_int_equal(f->n_calls, 1);
+}
+
+/* Until the next attempt, by the loop's clock, which stands still meanwhile. */
+static uint64_t pause_usec(Fixture *f) {
+        uint64_t now, at;
+
+        assert_true(sd_event_now(f->event, CLOCK_MONOTONIC, &now) >= 0);
+        assert_true(sd_event_source_get_time(f->store->attempt, &at) >= 0);
+        return at - now;
+}
+
+/* A connection that is lost soon after it is made is tried again with growing pauses, as one that is not
+ * made; one that has lasted is tried again soon. */
+static void test_pauses(void **state) {
+        Fixture *f = *state;
+        uint64_t usec = 100 * USEC_PER_MSEC;
+
+        for (int i = 0; i < 3; i++, usec *= 2) {
+                lose(f);
+                assert_in_range(pause_usec(f), usec, usec * 5 / 4);
+                run_until_connected(f);
+        }
+        f->store->connected_usec -= 5 * USEC_PER_SEC;
+        lose(f);
+        assert_in_range(pause_usec(f), 100 * USEC_PER_MSEC, 125 * USEC_PER_MSEC);
 }
 
 static void on_end_again(muster_state *s, const muster_state_result *result, void *userdata) {
@@ -325,6 +351,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_close_when_lost, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_close_when_lost_with_lease, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_pauses, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_time_outs_one_by_one, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_subscribe_in_handler, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_subscription_times_out, setup, teardown),
