@@ -40,6 +40,7 @@ struct muster_lease {
         uint8_t owner[STATE_OWNER_SIZE];
 
         bool is_asking; /* an operation is under way */
+        bool is_hinted; /* meanwhile somebody has given one of that name back */
         bool is_released;
         bool is_held; /* as told; the clock may know better */
         uint64_t fence;
@@ -115,6 +116,7 @@ static int submit(muster_lease *l, StateVerb verb) {
                 o->on_end = on_end;
                 o->owner = l;
                 l->is_asking = true;
+                l->is_hinted = false;
                 l->asked_usec = now_usec();
         }
         r = store_submit(l->state, o);
@@ -187,6 +189,8 @@ static void refused(muster_lease *l, const StateOutcome *outcome) {
                 lose(l);
         else if (l->is_held)
                 wait_while_held(l, now_usec() + retry_usec(l));
+        else if (outcome->error == -EEXIST && l->is_hinted)
+                set_timer(l, now_usec() + random_spread_usec());
         else if (outcome->error == -EEXIST)
                 set_timer(l, now_usec() + until_free_usec(l, outcome->remaining_usec));
         else
@@ -223,11 +227,16 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         return 0;
 }
 
-/* Those that wait come at different times: the first gets it. */
+/* Those that wait come at different times: the first gets it. The hint may overtake the answer that somebody
+ * else has it, where messages have a connection of their own. */
 static void on_return(muster_subscription *subscription, const void *data, size_t size, void *userdata) {
         muster_lease *l = userdata;
 
-        if (data && !l->is_held && !l->is_asking && !l->is_released)
+        if (!data || l->is_held || l->is_released)
+                return;
+        if (l->is_asking)
+                l->is_hinted = true;
+        else
                 set_timer(l, now_usec() + random_spread_usec());
 }
 

@@ -18,6 +18,9 @@
 /* So long may this process stand still without that a test fails. */
 #define TIMEOUT_USEC (2 * USEC_PER_SEC)
 
+/* Longer than anything takes here, also on a busy machine. */
+#define PATIENCE_USEC (60 * USEC_PER_SEC)
+
 typedef struct Fixture {
         sd_event *event;
         muster_state *store;
@@ -298,6 +301,28 @@ static void test_release_while_renewing(void **state) {
         assert_int_equal(f->fake->latest.fence, 7);
 }
 
+static void run_until_asked(Fixture *f) {
+        while (f->fake->n_operations < 1)
+                assert_int_not_equal(sd_event_run(f->event, PATIENCE_USEC), 0);
+}
+
+/* That a lease was given back may be told before the answer that somebody has it, which was true before: it
+ * is asked for again at once. */
+static void test_return_before_refusal(void **state) {
+        const StateBytes channel = { "muster:lease:l", 14 }, data = { "", 0 };
+        const StateOutcome refusal = { .error = -EEXIST, .remaining_usec = 3600 * USEC_PER_SEC };
+        Fixture *f = *state;
+
+        assert_int_equal(muster_state_lease(f->store, "l", -1, 3600 * USEC_PER_SEC, NULL, NULL, &f->lease),
+                        0);
+        run_until_asked(f);
+        f->fake->host->message(f->fake->store, channel, data);
+        finish(f, latest(f), &refusal);
+        run_until_asked(f);
+        finish(f, latest(f), &(const StateOutcome){ .fence = 7 });
+        assert_true(muster_lease_is_held(f->lease));
+}
+
 static void on_change_ask(muster_state *s, int error, const char *text, void *userdata) {
         Fixture *f = userdata;
 
@@ -357,6 +382,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_subscription_times_out, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_subscribe_when_connected, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_release_while_renewing, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_return_before_refusal, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_ask_when_open_fails, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_close_while_opened, setup, teardown),
         };
