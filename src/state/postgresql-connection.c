@@ -4,6 +4,7 @@
 #include "state/postgresql-internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <libpq-fe.h>
 #include <netdb.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include "basic/fd.h"
 #include "basic/macro.h"
 #include "state/postgresql-error.h"
 #include "state/postgresql-statements.h"
@@ -25,7 +27,7 @@ static void wipe(char *password) {
 
 static void stop_watching(Postgresql *p) {
         p->io = sd_event_source_disable_unref(p->io);
-        p->fd = -EBADF;
+        p->fd = safe_close(p->fd);
         p->events = 0;
 }
 
@@ -96,22 +98,33 @@ static int on_due(sd_event_source *source, void *userdata) {
         return 0;
 }
 
-/* The descriptor may be another one each time while libpq connects, even of the same number, which epoll
- * does not see: @anew. */
+/* What is watched is a duplicate: libpq closes its descriptor when it finds the connection broken, and the
+ * loop would then let go of whatever has the number next. */
+static int add_source(Postgresql *p, int fd, uint32_t events) {
+        int r;
+
+        p->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+        if (p->fd < 0)
+                return -errno;
+        r = sd_event_add_io(p->event, &p->io, p->fd, events, on_io, p);
+        if (r < 0)
+                p->fd = safe_close(p->fd);
+        return r;
+}
+
+/* The descriptor may be another one each time while libpq connects: @anew. */
 static int watch(Postgresql *p, int fd, uint32_t events, bool anew) {
         int r = 0;
 
         if (anew)
                 stop_watching(p);
         if (!p->io)
-                r = sd_event_add_io(p->event, &p->io, fd, events, on_io, p);
+                r = add_source(p, fd, events);
         else if (events != p->events)
                 r = sd_event_source_set_io_events(p->io, events);
-        if (r < 0)
-                return r;
-        p->fd = fd;
-        p->events = events;
-        return 0;
+        if (r >= 0)
+                p->events = events;
+        return r;
 }
 
 /* What has to be done soon, though no descriptor tells of it. */
@@ -229,7 +242,7 @@ static void set_up_session(Postgresql *p) {
                 return;
         }
         if (postgresql_connection_watch(p) < 0)
-                postgresql_connection_give_up(p, -ENOMEM, "no memory to watch the connection");
+                postgresql_connection_give_up(p, -ENOMEM, "the connection cannot be watched");
         else if (p->phase == PHASE_READY)
                 begin_service(p);
 }
@@ -279,7 +292,7 @@ static void poll_connection(Postgresql *p) {
         else {
                 r = watch(p, PQsocket(p->conn), status == PGRES_POLLING_READING ? EPOLLIN : EPOLLOUT, true);
                 if (r < 0)
-                        postgresql_connection_give_up(p, r, "no memory to watch the connection");
+                        postgresql_connection_give_up(p, -ENOMEM, "the connection cannot be watched");
         }
 }
 

@@ -48,7 +48,7 @@ typedef struct Postgresql {
         bool is_broken; /* to be given up, but not from within send() */
 
         sd_event_source *io;
-        int fd;          /* what .io watches; libpq owns it */
+        int fd;          /* what .io watches: a duplicate */
         uint32_t events; /* EPOLL… */
         bool is_blocked; /* not all that libpq has was written */
         sd_event_source *due;

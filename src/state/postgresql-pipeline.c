@@ -270,5 +270,5 @@ void postgresql_pipeline_pump(Postgresql *p) {
                 } while (has_unread(p));
         } while (has_record(p));
         if (postgresql_connection_watch(p) < 0)
-                postgresql_connection_give_up(p, -ENOMEM, "no memory to watch the connection");
+                postgresql_connection_give_up(p, -ENOMEM, "the connection cannot be watched");
 }

@@ -244,7 +244,21 @@ static inline long server_count(const Server *s, const char *sql) {
         return atol(text);
 }
 
-/* The descriptors of this process that are connected to the server's socket. Returns how many. */
+/* Whether the file of @fd is that of one of the others, a socket. */
+static inline bool server_has_socket(const struct pollfd *others, size_t n, int fd) {
+        struct stat st, other;
+
+        MUST(fstat(fd, &st) == 0);
+        for (size_t i = 0; i < n; i++) {
+                MUST(fstat(others[i].fd, &other) == 0);
+                if (other.st_ino == st.st_ino)
+                        return true;
+        }
+        return false;
+}
+
+/* The sockets of this process that are connected to the server, each once, with libpq's number: duplicates
+ * come behind it. Returns how many. */
 static inline size_t server_find_sockets(const Server *s, struct pollfd *ret, size_t max) {
         size_t n = 0;
 
@@ -253,7 +267,8 @@ static inline size_t server_find_sockets(const Server *s, struct pollfd *ret, si
                 socklen_t size = sizeof(peer);
 
                 if (getpeername(fd, (struct sockaddr *) &peer, &size) == 0 && peer.sun_family == AF_UNIX &&
-                                strncmp(peer.sun_path, s->dir, strlen(s->dir)) == 0)
+                                strncmp(peer.sun_path, s->dir, strlen(s->dir)) == 0 &&
+                                !server_has_socket(ret, n, fd))
                         ret[n++].fd = fd;
         }
         return n;

@@ -3,6 +3,7 @@
 
 #include "../unit.h"
 
+#include <sys/epoll.h>
 #include <sys/syscall.h>
 
 #include "basic/clock.h"
@@ -356,6 +357,46 @@ static void test_stopped_backend(void **state) {
         assert_int_equal(one.n_lost, 0);
 }
 
+static int on_readable(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        *(bool *) userdata = true;
+        return 0;
+}
+
+/* libpq closes its socket while something is sent on a connection that is gone. Who gets the number next is
+ * heard by the loop, also when the driver has noticed. */
+static void test_reused_descriptor(void **state) {
+        pid_t pid = backend_pid();
+        int fds[2], pidfd = (int) syscall(SYS_pidfd_open, pid, 0);
+        sd_event_source *source = NULL;
+        bool is_heard = false;
+        struct pollfd socket;
+        Op ops[8] = { 0 };
+
+        assert_true(pidfd >= 0);
+        assert_int_equal(server_find_sockets(&server, &socket, 1), 1);
+        server_do(&server,
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'muster'");
+        wait_for_exit(pidfd);
+        for (size_t i = 0; i < ELEMENTSOF(ops); i++) {
+                ops[i].op = (StateOperation){ .verb = STATE_GET, .key = bytes("k") };
+                op_begin(&one, &ops[i]);
+        }
+        assert_int_equal(fcntl(socket.fd, F_GETFD), -1);
+
+        assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+        if (fds[0] != socket.fd) {
+                assert_int_equal(dup3(fds[0], socket.fd, O_CLOEXEC), socket.fd);
+                close(fds[0]);
+        }
+        assert_true(sd_event_add_io(event, &source, socket.fd, EPOLLIN, on_readable, &is_heard) >= 0);
+        RUN_UNTIL(event, one.n_lost > 0);
+        assert_int_equal(write(fds[1], "x", 1), 1);
+        RUN_UNTIL(event, is_heard);
+        sd_event_source_disable_unref(source);
+        close(socket.fd);
+        close(fds[1]);
+}
+
 /* What libpq has and the socket had no room for is not sent by the end of the connection, even when there is
  * room now. */
 static void test_not_sent_at_the_end(void **state) {
@@ -669,6 +710,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_server_ends, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_backend_terminated, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_stopped_backend, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_reused_descriptor, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_not_sent_at_the_end, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_send_much_when_connected, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_disconnect, set_up, tear_down),
