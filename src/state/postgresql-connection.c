@@ -167,14 +167,24 @@ static void begin_query(Postgresql *p, Phase phase, const char *sql) {
 }
 
 /* Returns false when the connection was given up. */
+static bool take_check(Postgresql *p, const PGresult *result) {
+        int n = PQnfields(result);
+
+        if (PQntuples(result) != 1 || n < 1) {
+                postgresql_connection_give_up_out_of_step(p);
+                return false;
+        }
+        p->table_exists = strcmp(PQgetvalue(result, 0, n - 1), "t") == 0;
+        return true;
+}
+
+/* Likewise. */
 static bool check_session_result(Postgresql *p, const PGresult *result) {
         const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 
         switch (PQresultStatus(result)) {
         case PGRES_TUPLES_OK:
-                if (p->phase == PHASE_CHECKING)
-                        p->table_exists = strcmp(PQgetvalue(result, 0, PQnfields(result) - 1), "t") == 0;
-                return true;
+                return p->phase != PHASE_CHECKING || take_check(p, result);
         case PGRES_COMMAND_OK:
         case PGRES_PIPELINE_SYNC:
                 return true;

@@ -98,6 +98,65 @@ static void test_bad_urls(void **state) {
                         "found the host \"\", expected a name, an address or a directory");
 }
 
+/* Listens where a server with that URL would. */
+static int listen_as_server(char dir[static 64], StateUrl *url) {
+        static char host[80], *parameters[] = { host, NULL };
+        struct sockaddr_un a = { .sun_family = AF_UNIX };
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+        strcpy(dir, "/tmp/muster-postgresql-XXXXXX");
+        MUST(mkdtemp(dir));
+        snprintf(a.sun_path, sizeof(a.sun_path), "%s/.s.PGSQL.5432", dir);
+        MUST(bind(fd, (struct sockaddr *) &a, sizeof(a)) == 0 && listen(fd, 1) == 0);
+        snprintf(host, sizeof(host), "host=%s", dir);
+        *url = (StateUrl){ .driver = (char *) "postgresql",
+                .user = (char *) "postgres",
+                .path = (char *) "postgres",
+                .parameters = parameters };
+        return fd;
+}
+
+/* Welcomes who connects, and answers what is asked then. */
+static int on_question(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        const StateBytes *answer = userdata, welcome = BYTES("R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I");
+        char question[4096];
+        ssize_t n = read(fd, question, sizeof(question));
+
+        if (n <= 0)
+                return sd_event_source_set_enabled(source, SD_EVENT_OFF);
+        if (*question != 'Q')
+                answer = &welcome;
+        assert_int_equal(write(fd, answer->data, answer->size), answer->size);
+        return 0;
+}
+
+/* A server that says of the table: no row; a row without a field. */
+static void test_no_answer_of_the_table(void **state) {
+#define NO_FIELDS     "T\0\0\0\x06\0\0"
+#define EMPTY_ROW     "D\0\0\0\x06\0\0"
+#define END_OF_SELECT "C\0\0\0\x0bSELECT\0Z\0\0\0\x05I"
+        StateBytes answers[] = { BYTES(NO_FIELDS END_OF_SELECT), BYTES(NO_FIELDS EMPTY_ROW END_OF_SELECT) };
+        char dir[64];
+        StateUrl url;
+        int listener = listen_as_server(dir, &url), fd;
+        sd_event_source *source;
+        Client c;
+
+        client_init(&c, driver, event, &url);
+        for (unsigned i = 0; i < ELEMENTSOF(answers); i++) {
+                assert_int_equal(driver->connect(c.d, NULL), 0);
+                fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+                assert_true(sd_event_add_io(event, &source, fd, EPOLLIN, on_question, &answers[i]) >= 0);
+                RUN_UNTIL(event, c.n_lost > i);
+                assert_int_equal(c.lost_error, -EBADMSG);
+                sd_event_source_disable_unref(source);
+                close(fd);
+        }
+        client_done(&c);
+        close(listener);
+        nftw(dir, server_remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+}
+
 /* The table, by whom it is made first: all of those who come at once. */
 static void test_table_made_at_once(void **state) {
         Client clients[8];
@@ -700,6 +759,7 @@ static void test_silent_address(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_bad_urls),
+                cmocka_unit_test(test_no_answer_of_the_table),
                 cmocka_unit_test(test_table_made_at_once),
                 cmocka_unit_test_setup_teardown(test_table_dropped, set_up, tear_down),
                 cmocka_unit_test(test_foreign_table),
