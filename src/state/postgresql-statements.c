@@ -145,15 +145,16 @@ static const char scan_sql[] =
                 "SELECT key FROM muster_state WHERE kind = 0 AND key >= $1 AND key < $2 AND" IS_ALIVE
                 "ORDER BY key LIMIT $3";
 
-/* Who does not get it changes nothing, and learns for how long. */
+/* Who does not get it changes nothing, and learns for how long. Who has it already gets more time and keeps
+ * the fence: it asks again when an answer was lost or late. */
 static const char acquire_sql[] =
                 "INSERT INTO muster_state AS s (kind, key, version, owner, fence, expires)"
                 " VALUES (1, $1, 0, $2, 1," END ") ON CONFLICT (kind, key) DO UPDATE"
                 " SET (owner, fence, expires) = ("
-                " SELECT CASE WHEN f.is_free THEN EXCLUDED.owner ELSE s.owner END,"
-                " CASE WHEN f.is_free THEN s.fence + 1 ELSE s.fence END,"
-                " CASE WHEN f.is_free THEN EXCLUDED.expires ELSE s.expires END"
-                " FROM (SELECT s.owner = $2 OR s.expires <= clock_timestamp() AS is_free) f)"
+                " SELECT CASE WHEN f.is_over THEN EXCLUDED.owner ELSE s.owner END,"
+                " CASE WHEN f.is_over THEN s.fence + 1 ELSE s.fence END,"
+                " CASE WHEN f.is_over OR s.owner = $2 THEN EXCLUDED.expires ELSE s.expires END"
+                " FROM (SELECT s.expires <= clock_timestamp() AS is_over) f)"
                 " RETURNING owner = $2, fence,"
                 " (extract(epoch FROM expires - clock_timestamp()) * 1000000)::bigint";
 

@@ -538,11 +538,11 @@ static void test_lease(void **state) {
         assert_int_equal(keep(&two, STATE_RELEASE, "l", 2, fence), -ESTALE);
         assert_int_equal(acquire(&two, "l", 2, &next, &remaining), -EEXIST);
 
-        /* The owner's own, asked for again. */
+        /* The owner's own, asked for again: with the same number, and for a new time. */
         assert_int_equal(acquire(&one, "l", 1, &next, NULL), 0);
-        assert_true(next == fence + 1);
-        assert_int_equal(keep(&one, STATE_RENEW, "l", 1, fence), -ESTALE);
-        fence = next;
+        assert_true(next == fence);
+        assert_in_range(remaining_msec("l"), 1, 60000);
+        assert_int_equal(keep(&one, STATE_RENEW, "l", 1, fence), 0);
 
         assert_int_equal(keep(&one, STATE_RELEASE, "l", 1, fence), 0);
         assert_int_equal(keep(&one, STATE_RELEASE, "l", 1, fence), -ESTALE);
@@ -557,6 +557,13 @@ static void test_lease(void **state) {
         assert_int_equal(acquire(&one, "l", 1, &next, NULL), 0);
         assert_true(next == fence + 1);
         assert_int_equal(keep(&two, STATE_RENEW, "l", 2, fence), -ESTALE);
+
+        /* One that is over is a new one also for its owner. */
+        fence = next;
+        expire("l");
+        assert_int_equal(acquire(&one, "l", 1, &next, NULL), 0);
+        assert_true(next == fence + 1);
+        assert_int_equal(keep(&one, STATE_RENEW, "l", 1, fence), -ESTALE);
 
         ASSERT_ABSENT(&one, bytes("l")); /* leases are no keys */
         assert_int_equal(keep(&one, STATE_RENEW, "none", 1, 1), -ESTALE);
