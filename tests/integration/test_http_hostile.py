@@ -42,6 +42,9 @@ def started(*args, **kwargs):
 @pytest.fixture(scope="module")
 def module(site, tmp_path_factory):
     with started(site, f"--module={SITE_MODULE}", unix_path=tmp_path_factory.mktemp("run") / "sock") as w:
+        with contextlib.closing(w.connect()) as client:  # its event loop is made when it is wanted, and stays
+            client.send(head("/events"))
+            assert client.sock.recv(1)
         yield w
 
 
@@ -292,7 +295,7 @@ def test_client_that_leaves(module, moment, way):
     for client in clients:
         client.close()
     module.wait_until(lambda: module.connections == 0)
-    assert module.fds()[: len(before)] == before
+    module.wait_until(lambda: len(module.fds()) <= len(before))
     assert module.get("/number").status == 200
 
 
