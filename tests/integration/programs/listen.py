@@ -5,7 +5,6 @@ import http.server
 import os
 import signal
 import socket
-import threading
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -38,8 +37,11 @@ if os.environ.get("LISTEN_PID") != str(os.getpid()):
 
 server = Server(None, Handler, bind_and_activate=False)
 server.socket = socket.socket(fileno=3)
-signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+server.timeout = 0.05
+stopping = []
+signal.signal(signal.SIGTERM, lambda *_: stopping.append(True))
 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
     sock.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
-server.serve_forever(poll_interval=0.05)
+while not stopping:  # shutdown() needs a thread, which waits forever if the signal finds a lock of threading's taken
+    server.handle_request()
 server.server_close()
