@@ -28,7 +28,7 @@ def say(act, *rest):
         channel.sendall(rest[0].encode() + b"\n")
     elif act == "storm":
         many = (json.dumps(rest[0]).encode() + b"\n") * 1000
-        while True:
+        for _ in range(rest[1]):
             channel.sendall(many)
     elif act == "repeat":
         times, rest = rest[0], rest[1:]

@@ -67,7 +67,7 @@ const deeds = {
         '/flood': (request, response) => {
                 response.end('ok\n');
                 for (let i = 0; i < 64; i++)
-                        flood({ flood: 'x'.repeat(1000) });
+                        flood({ flood: 'x'.repeat(20000) });
         },
         '/handles': request => sendHandles(20, request.socket),
 };
