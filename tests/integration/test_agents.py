@@ -458,13 +458,19 @@ def test_new_one_dies_in_the_trial(ready, those, tmp_path):
     assert those.events().count("a start") == 1
 
 
-def test_removed_one_waits_for_the_old_workers(ready, those, tmp_path):
-    """Who finishes requests may need it; then it goes."""
-    last = gate(tmp_path)
+def without_agent(ready, those, last):
+    """After a reload without the agent `a`, which waits for a worker that has been told to end and stands at the gate."""
     m = ready(beside_programs(those.agent("a", "ready"), workers=1), app=those.app("ready", f"last={last}"))
     m.write_config(beside_programs(workers=1), app=those.app("ready"))
     reload(m)
-    m.wait_message("READY=1")
+    reloaded(m, 1)
+    return m
+
+
+def test_removed_one_waits_for_the_old_workers(ready, those, tmp_path):
+    """Who finishes requests may need it; then it goes."""
+    last = gate(tmp_path)
+    m = without_agent(ready, those, last)
     with stands_at(m, last):
         elapse(m, 0.2)
         assert "a end" not in those.events()
@@ -476,10 +482,7 @@ def test_removed_one_waits_for_the_old_workers(ready, those, tmp_path):
 def test_wanted_again_in_time(ready, those, tmp_path):
     """One that still waits for its end is not touched when the next reload wants it."""
     last = gate(tmp_path)
-    m = ready(beside_programs(those.agent("a", "ready"), workers=1), app=those.app("ready", f"last={last}"))
-    m.write_config(beside_programs(workers=1), app=those.app("ready"))
-    reload(m)
-    m.wait_message("READY=1")
+    m = without_agent(ready, those, last)
     m.write_config(agents(those.agent("a", "ready"), workers=1))
     with stands_at(m, last):
         reload(m)
@@ -492,10 +495,7 @@ def test_wanted_again_in_time(ready, those, tmp_path):
 def test_wanted_again_while_the_old_workers_go(ready, those, tmp_path):
     """Nor is it in the middle of that reload, whose commit may want it or not."""
     last, one = gate(tmp_path, "last"), gate(tmp_path, "one")
-    m = ready(beside_programs(those.agent("a", "ready"), workers=1), app=those.app("ready", f"last={last}"))
-    m.write_config(beside_programs(workers=1), app=those.app("ready"))
-    reload(m)
-    reloaded(m, 1)
+    m = without_agent(ready, those, last)
     m.write_config(beside_programs(those.agent("a", "ready"), workers=1), app=those.app("ready", f"gate={one}"))
     reload(m)
     with stands_at(m, one):
@@ -510,10 +510,7 @@ def test_wanted_again_while_the_old_workers_go(ready, those, tmp_path):
 def test_wanted_again_and_killed(ready, those, tmp_path):
     """It has a successor at once, and the generation that wants it has one."""
     last, one = gate(tmp_path, "last"), gate(tmp_path, "one")
-    m = ready(beside_programs(those.agent("a", "ready"), workers=1), app=those.app("ready", f"last={last}"))
-    m.write_config(beside_programs(workers=1), app=those.app("ready"))
-    reload(m)
-    reloaded(m, 1)
+    m = without_agent(ready, those, last)
     m.write_config(beside_programs(those.agent("a", "ready", "new"), workers=1), app=those.app("ready", f"gate={one}"))
     reload(m)
     with stands_at(m, one):
@@ -531,10 +528,7 @@ def test_wanted_again_and_killed(ready, those, tmp_path):
 def test_wanted_again_and_killed_before_the_workers(ready, those, tmp_path):
     """Then they wait for its successor."""
     last, one = gate(tmp_path, "last"), gate(tmp_path, "one")
-    m = ready(beside_programs(those.agent("a", "ready"), workers=1), app=those.app("ready", f"last={last}"))
-    m.write_config(beside_programs(workers=1), app=those.app("ready"))
-    reload(m)
-    reloaded(m, 1)
+    m = without_agent(ready, those, last)
     m.write_config(beside_programs(those.agent("a", "ready"), those.agent("b", "ready", f"gate={one}"), workers=1), app=those.app("ready"))
     n = len(those.events())
     reload(m)

@@ -36,6 +36,8 @@ def controlled(ready, folder):
     def start_controlled(*args, **kwargs):
         m = ready(*args, sockets=[("http", tcp()), ("control", unix(folder / "control"))], **kwargs)
         m.control_path = folder / "control"
+        if kwargs.get("worker") is LATE_WORKER:
+            os.mkfifo(m.dir / "libexec/go")
         return m
 
     return start_controlled
@@ -73,14 +75,21 @@ def status_of(m):
     return json.loads(ask(m, "/v1/status").body)
 
 
-# A new generation of it gets ready when the test makes the file "go".
+# A new generation of it stands at a FIFO until let_go().
 LATE_WORKER = """
-import os, time
-folder = os.path.dirname(sys.argv[0])
-while os.environ["MUSTER_GENERATION"] != "1" and not os.path.exists(folder + "/go"):
-    time.sleep(0.01)
+import os
+if os.environ["MUSTER_GENERATION"] != "1":
+    open(os.path.dirname(sys.argv[0]) + "/go").close()
 os.execv(REAL, sys.argv)
 """
+
+
+def let_go(m):
+    """The one that stands there, when it does, gets ready; so do those that come later, as there is a file by then."""
+    path, file = m.dir / "libexec/go", m.dir / "libexec/gone"
+    file.touch()
+    with open(path, "w"):
+        file.rename(path)
 
 
 def wait_reloading(m):
@@ -207,7 +216,7 @@ def test_reload_takes_its_time(controlled):
     assert status_of(m)["state"] == "reloading"
     assert [p.poll() for p in (first, *later)] == [None] * 3
     m.write_config(workers=2)
-    (m.dir / "libexec/go").touch()
+    let_go(m)
     assert first.communicate(timeout=DEADLINE)[0] == "web: generation 2 serves with 1 worker\n"
     answers = [process.communicate(timeout=DEADLINE)[0] for process in later]
     assert "web: generation 3 serves with 2 workers\n" in answers
@@ -233,7 +242,7 @@ def test_reload_with_a_limit(controlled):
     m = controlled(workers=1, worker=LATE_WORKER)
     r = muster(m, "--timeout=4s", "reload", "web")
     assert (r.returncode, r.stderr) == (1, "muster: web: no answer in time\n")
-    (m.dir / "libexec/go").touch()
+    let_go(m)
     m.wait_status(lambda text: "generation 2" in text)
 
 
@@ -548,7 +557,7 @@ def test_client_hangs_up(controlled):
         client.send(data)
         client.close()
     assert status_of(m)["state"] == "reloading"
-    (m.dir / "libexec/go").touch()
+    let_go(m)
     m.wait_status(lambda text: "generation 2" in text)
 
 
@@ -581,7 +590,7 @@ def test_killed_in_the_middle(controlled):
     _, err = process.communicate(timeout=DEADLINE)
     assert (process.returncode, err) == (1, "muster: web: the connection was closed without an answer\n")
     assert status_of(m)["state"] == "reloading"
-    (m.dir / "libexec/go").touch()
+    let_go(m)
     m.wait_status(lambda text: "generation 2" in text)
     for _ in range(3):
         m.admin_process().kill(signal.SIGKILL)
@@ -607,7 +616,7 @@ def test_stop(controlled):
     process = subprocess.Popen([MUSTER, f"--socket={m.control_path}", "reload", "web"], stderr=subprocess.PIPE, text=True)
     wait_reloading(m)
     admin = m.admin_process()
-    (m.dir / "libexec/go").touch()
+    let_go(m)
     m.kill()
     _, err = process.communicate(timeout=DEADLINE)
     # "done" is a legal answer too: the new worker may have been faster than the signal

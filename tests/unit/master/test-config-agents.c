@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The configuration's agents: what is taken, what is refused with which words, and when one has changed. */
 
-#include "../unit.h"
+#include "config-text.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -10,15 +10,13 @@
 #include <unistd.h>
 
 #include "basic/clock.h"
-#include "basic/macro.h"
 #include "master/config-schema.h"
-#include "master/config.h"
-
-static char file[] = "/tmp/test-config-agents-XXXXXX";
 
 static int setup(void **state) {
-        int fd = mkstemp(file);
+        int fd;
 
+        strcpy(file, "/tmp/test-config-agents-XXXXXX");
+        fd = mkstemp(file);
         return fd < 0 ? -1 : close(fd);
 }
 
@@ -27,32 +25,8 @@ static int teardown(void **state) {
 }
 
 static int load(const char *text, Config **ret, char **ret_error) {
-        FILE *f = fopen(file, "we");
-
-        assert_non_null(f);
-        fputs(text, f);
-        assert_int_equal(fclose(f), 0);
+        write_file(file, text);
         return config_load(file, ret, ret_error);
-}
-
-static Config *load_valid(const char *text) {
-        _cleanup_free_ char *error = NULL;
-        Config *c = NULL;
-
-        if (load(text, &c, &error) != 0)
-                fail_msg("%s: %s", text, error);
-        return c;
-}
-
-/* @text is refused with exactly "FILE" and @expected. */
-static void refuse(const char *text, const char *expected) {
-        _cleanup_free_ char *error = NULL;
-        Config *c = NULL;
-
-        assert_int_equal(load(text, &c, &error), CONFIG_INVALID);
-        assert_null(c);
-        assert_int_equal(strncmp(error, file, strlen(file)), 0);
-        assert_string_equal(error + strlen(file), expected);
 }
 
 /* Every key of an agent arrives, and what is not set has its default. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The configuration: what is taken, what is refused, and with which words exactly. */
 
-#include "../unit.h"
+#include "config-text.h"
 
 #include <errno.h>
 #include <ftw.h>
@@ -13,12 +13,10 @@
 #include <unistd.h>
 
 #include "basic/clock.h"
-#include "basic/macro.h"
 #include "basic/parse.h"
 #include "basic/strv.h"
 #include "build-config.h"
 #include "master/config-schema.h"
-#include "master/config.h"
 
 /* libconfig 1.5 loses the string of a file that it cannot include. */
 __attribute__((visibility("default"))) const char *__lsan_default_suppressions(void);
@@ -27,7 +25,6 @@ const char *__lsan_default_suppressions(void) {
 }
 
 static char dir[] = "/tmp/test-config-XXXXXX";
-static char file[64];
 
 static int setup(void **state) {
         if (!mkdtemp(dir))
@@ -44,35 +41,9 @@ static int teardown(void **state) {
         return nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-static void write_file(const char *path, const char *text) {
-        FILE *f = fopen(path, "we");
-
-        assert_non_null(f);
-        fputs(text, f);
-        assert_int_equal(fclose(f), 0);
-}
-
-static Config *load_valid(const char *text) {
-        _cleanup_free_ char *error = NULL;
-        Config *c = NULL;
-
+static int load(const char *text, Config **ret, char **ret_error) {
         write_file(file, text);
-        if (config_load(file, &c, &error) != 0)
-                fail_msg("%s: %s", text, error);
-        return c;
-}
-
-/* @text is refused with exactly "FILE" and @expected. */
-static void refuse(const char *text, const char *expected) {
-        Config *untouched = (Config *) &dir, *c = untouched;
-        _cleanup_free_ char *error = NULL;
-
-        write_file(file, text);
-        assert_int_equal(config_load(file, &c, &error), CONFIG_INVALID);
-        assert_ptr_equal(c, untouched);
-        assert_non_null(error);
-        assert_int_equal(strncmp(error, file, strlen(file)), 0);
-        assert_string_equal(error + strlen(file), expected);
+        return config_load(file, ret, ret_error);
 }
 
 /* An empty file is a whole configuration: every key has its default. */
